@@ -1,0 +1,347 @@
+"""Embedding tables and their parts: Arrow in memory, Arrow IPC or Parquet on disk.
+
+A table is cut into parts of a power-of-two row count fixed by the row size, so the same rows give the same
+parts, byte for byte, and an appended table shares every full leading part with the table before it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from .errors import CorruptBlob, InputError, ItemNotFound, UsageError, did_you_mean, printable
+from .types import Space
+from .vectors import Vectors, fingerprints, row_norms
+
+PART_BYTES = 128 << 20
+STORAGES = ("arrow", "parquet")
+ID, VECTOR, FINGERPRINT = "id", "vector", "fingerprint"
+_ARROW = {"float32": pa.float32(), "float16": pa.float16()}
+_UNIT_TOLERANCE = {"float32": 1e-3, "float16": 4e-3}
+
+
+def part_rows(dim: int, dtype: str) -> int:
+    """Return how many rows a full part holds: the power of two that fills at most 128 MiB."""
+    rows = PART_BYTES // (dim * np.dtype(dtype).itemsize)
+    return 1 << max(0, rows.bit_length() - 1)
+
+
+def normalised(norms: NDArray[np.float64], dtype: str) -> bool:
+    """Whether every non-zero norm is 1, within the rounding of ``dtype``."""
+    nonzero = norms[norms > 0]
+    return bool(nonzero.size) and bool(np.all(np.abs(nonzero - 1) <= _UNIT_TOLERANCE[dtype]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Consecutive rows of a table: ``vectors`` ``(m, d)``, read-only, the first one row ``start``."""
+
+    start: int
+    ids: pa.Array
+    vectors: Vectors
+
+
+class Part:
+    """One part of a table; its columns are read or mapped when first asked for."""
+
+    def __init__(self, rows: int, load: Callable[[], pa.Table]) -> None:
+        self.rows = rows
+        self._load = load
+
+    @cached_property
+    def columns(self) -> pa.Table:
+        """``id``, ``vector``, ``fingerprint`` and the attributes, one chunk each.
+
+        Raises:
+            CorruptBlob: the stored part has another number of rows than its manifest says.
+        """
+        table = self._load()
+        if table.num_rows != self.rows:
+            raise CorruptBlob(f"a part holds {table.num_rows} rows where {self.rows} were stored")
+        return table.combine_chunks()
+
+    def column(self, name: str) -> pa.Array:
+        """Return one column as one Arrow array."""
+        chunks = self.columns.column(name).chunks
+        return chunks[0] if chunks else pa.array([], self.columns.schema.field(name).type)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """``(m, d)``, read-only; mapped from the file where the part is Arrow."""
+        column = self.column(VECTOR)
+        flat = column.flatten().to_numpy(zero_copy_only=True)
+        return flat.reshape(self.rows, column.type.list_size)
+
+
+class EmbeddingTable:
+    """Ids, vectors ``(n, d)`` and attributes of one version; reading is lazy, nothing is writable.
+
+    Attributes:
+        space: what the numbers mean.
+        rows: n.
+    """
+
+    def __init__(self, parts: Sequence[Part], space: Space) -> None:
+        self._parts = tuple(parts)
+        self.space = space
+        self.rows = sum(part.rows for part in self._parts)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        ids: Sequence[str] | pa.Array | None,
+        vectors: Vectors,
+        *,
+        space: Space | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return a table over arrays in memory; the vectors are not copied if they need no cast.
+
+        Args:
+            ids: n unique strings; None numbers the rows.
+            vectors: ``(n, d)`` of any float dtype; float64 becomes float32.
+            space: by default cosine, kind ``other``, width and dtype from the array.
+            attributes: further columns, each of length n.
+
+        Raises:
+            InputError: the lengths differ, or ``vectors`` is not two-dimensional.
+        """
+        x = np.asarray(vectors)
+        if x.ndim != 2 or x.shape[1] == 0:
+            raise InputError(f"vectors must be (n, d) with d >= 1, not {x.shape}")
+        x = np.ascontiguousarray(x, dtype=np.float16 if x.dtype == np.float16 else np.float32)
+        names = pa.array([str(i) for i in range(len(x))] if ids is None else ids, pa.large_string())
+        if len(names) != len(x):
+            raise InputError(f"{len(names)} ids for {len(x)} rows")
+        if space is None:
+            unit = normalised(row_norms(x), x.dtype.name)
+            space = Space(dim=x.shape[1], dtype=x.dtype.name, normalised=unit)
+        extra = {name: pa.array(values) for name, values in (attributes or {}).items()}
+        part = assemble(names, x, fingerprints(x), pa.table(extra) if extra else None)
+        return cls([Part(len(x), lambda: part)] if len(x) else [], space)
+
+    @property
+    def dim(self) -> int:
+        """d, the width of a row."""
+        return self.space.dim
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __repr__(self) -> str:
+        return f"<EmbeddingTable {self.rows:,} x {self.dim} {self.space.dtype} {self.space.metric}>"
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a column over all parts: ``id``, ``fingerprint`` or an attribute.
+
+        Raises:
+            ItemNotFound: the table has no such column.
+        """
+        if name not in self.column_names:
+            known = [c for c in self.column_names if c not in (VECTOR, FINGERPRINT)]
+            raise ItemNotFound(
+                f"no column '{printable(name)}'",
+                hint=did_you_mean(name, known, f"columns: {', '.join(map(printable, known))}"),
+            )
+        return pa.chunked_array([part.column(name) for part in self._parts])
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """``id``, ``vector``, ``fingerprint``, then the attributes."""
+        if not self._parts:
+            return (ID, VECTOR, FINGERPRINT)
+        return tuple(self._parts[0].columns.column_names)
+
+    @cached_property
+    def ids(self) -> pa.ChunkedArray:
+        """All ids in row order (large_string)."""
+        return pa.chunked_array([part.column(ID) for part in self._parts], pa.large_string())
+
+    @cached_property
+    def fingerprints(self) -> NDArray[np.uint64]:
+        """xxh3-64 of each row's vector bytes, uint64 ``(n,)``."""
+        return self._concatenate([part.column(FINGERPRINT).to_numpy() for part in self._parts])
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """All vectors, read-only ``(n, d)``.
+
+        A table of one part (up to 128 MiB of vectors) is the mapped file itself; several parts are
+        copied into one array: use ``blocks`` where that is too much memory.
+        """
+        if not self._parts:
+            return np.zeros((0, self.dim), dtype=self.space.dtype)
+        return self._concatenate([part.vectors for part in self._parts])
+
+    @staticmethod
+    def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        if len(arrays) == 1:
+            return arrays[0]
+        joined = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.uint64)
+        joined.flags.writeable = False
+        return joined
+
+    def blocks(self, rows: int = 65536) -> Iterator[Block]:
+        """Yield the table in order, at most ``rows`` rows at a time, without copying."""
+        start = 0
+        for part in self._parts:
+            ids, vectors = part.column(ID), part.vectors
+            for i in range(0, part.rows, rows):
+                piece = vectors[i : i + rows]
+                yield Block(start=start + i, ids=ids.slice(i, len(piece)), vectors=piece)
+            start += part.rows
+
+    def batches(self) -> Iterator[tuple[pa.Array, Vectors, pa.Table | None]]:
+        """Yield ids, vectors and attributes part by part, for export."""
+        for part in self._parts:
+            extra = part.columns.drop_columns([ID, VECTOR, FINGERPRINT])
+            yield part.column(ID), part.vectors, extra if extra.num_columns else None
+
+    def lookup(self, ids: Sequence[str] | pa.Array) -> NDArray[np.int64]:
+        """Return the row number of each id, int64; -1 where the table has no such id."""
+        wanted = pa.array(ids, pa.large_string())
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        start = 0
+        for part in self._parts:
+            rows = pc.index_in(wanted, value_set=part.column(ID)).fill_null(-1).to_numpy()
+            hit = rows >= 0
+            found[hit] = rows[hit] + start
+            start += part.rows
+        return found
+
+    def row_of(self, item: str) -> int:
+        """Return the row number of one id.
+
+        Raises:
+            ItemNotFound: no row has that id; the hint names a close one.
+        """
+        row = int(self.lookup([item])[0])
+        if row < 0:
+            raise ItemNotFound(f"no id '{printable(item)}'", hint=self._close_id(item))
+        return row
+
+    def _close_id(self, item: str) -> str:
+        prefix = item[:2].lower()
+        close: list[str] = []
+        for part in self._parts:
+            ids = part.column(ID)
+            close += ids.filter(pc.starts_with(ids, prefix, ignore_case=True)).to_pylist()
+            if len(close) > 20_000:
+                break
+        return did_you_mean(item, close, "ids are matched exactly, case included")
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> Vectors:
+        """Return the vectors of some rows, in the order given, as a new ``(len(rows), d)`` array.
+
+        Raises:
+            IndexError: a row number is outside ``0 … n-1``.
+        """
+        index = np.asarray(rows, dtype=np.int64)
+        if index.size and (index.min() < 0 or index.max() >= self.rows):
+            raise IndexError(f"row numbers go from 0 to {self.rows - 1}")
+        if len(self._parts) == 1:
+            return self._parts[0].vectors[index]
+        out = np.empty((len(index), self.dim), dtype=self.space.dtype)
+        start = 0
+        for part in self._parts:
+            here = (index >= start) & (index < start + part.rows)
+            out[here] = part.vectors[index[here] - start]
+            start += part.rows
+        return out
+
+    def ids_of(self, rows: NDArray[np.int64] | Sequence[int]) -> list[str]:
+        """Return the ids of some rows, in the order given."""
+        names: list[str] = self.ids.take(pa.array(np.asarray(rows, dtype=np.int64))).to_pylist()
+        return names
+
+
+def assemble(
+    ids: pa.Array, vectors: Vectors, prints: NDArray[np.uint64], attributes: pa.Table | None
+) -> pa.Table:
+    """Return the columns of a part over existing buffers, without copying."""
+    flat = pa.array(vectors.reshape(-1), _ARROW[vectors.dtype.name])
+    columns = {
+        ID: ids,
+        VECTOR: pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+        FINGERPRINT: pa.array(prints, pa.uint64()),
+    }
+    for name in attributes.column_names if attributes is not None else ():
+        columns[name] = attributes.column(name).combine_chunks()
+    fields = [pa.field(name, array.type, nullable=name not in (ID, VECTOR, FINGERPRINT))
+              for name, array in columns.items()]  # fmt: skip
+    return pa.table(list(columns.values()), schema=pa.schema(fields))
+
+
+class _Chunks:
+    """A write-only file that keeps the buffers it is handed, without copying them."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.buffers: list[Any] = []
+
+    def write(self, data: Any) -> int:
+        self.buffers.append(data)
+        return len(data)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def serialise(part: pa.Table, storage: str) -> list[Any]:
+    """Return the file of a part as a list of buffers: Arrow IPC (one record batch) or Parquet."""
+    if storage == "arrow":
+        sink = _Chunks()
+        options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V5)
+        with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), part.schema, options=options) as writer:
+            writer.write_table(part)
+        return sink.buffers
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    # Vectors do not compress; ids and attributes do.
+    flat = [f.name for f in part.schema if f.name != VECTOR]
+    codecs = {name: "ZSTD" for name in flat} | {f"{VECTOR}.list.element": "NONE"}
+    pq.write_table(part, buffer, compression=codecs, use_dictionary=False,
+                   write_statistics=False)  # fmt: skip
+    return [buffer.getbuffer()]
+
+
+def load_part(path: Path, storage: str, digest: str) -> pa.Table:
+    """Open the file of a part; Arrow is mapped, Parquet is read.
+
+    Raises:
+        CorruptBlob: the file is no such part any more.
+    """
+    try:
+        if storage == "arrow":
+            return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path, memory_map=True)
+    except (pa.ArrowException, OSError) as exc:
+        raise CorruptBlob(
+            f"blob {digest[:12]} cannot be read: {printable(str(exc))}",
+            hint="run 'embreg verify' to see every damaged version",
+        ) from exc
+
+
+def check_storage(storage: str) -> str:
+    """Return ``storage`` if it is ``arrow`` or ``parquet``.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if storage not in STORAGES:
+        raise UsageError(f"unknown storage '{printable(storage)}'", hint="arrow or parquet")
+    return storage
