@@ -58,13 +58,11 @@ class NeighborGraph:
     @property
     def k(self) -> int:
         """How many neighbours each query has."""
-        return self.rows.shape[1]
+        return int(self.rows.shape[1])
 
     def first(self, k: int) -> NeighborGraph:
         """Return the graph of the first ``k`` neighbours."""
-        return NeighborGraph(
-            queries=self.queries, rows=self.rows[:, :k], scores=self.scores[:, :k], n=self.n
-        )
+        return NeighborGraph(queries=self.queries, rows=self.rows[:, :k], scores=self.scores[:, :k], n=self.n)
 
 
 class Store(Protocol):
@@ -117,13 +115,9 @@ class Subject:
         self.dataset = dataset
         self.store = store if store is not None else Memory()
 
-    def with_(
-        self, *, baseline: Subject | None = None, dataset: DatasetTable | None = None
-    ) -> Subject:
+    def with_(self, *, baseline: Subject | None = None, dataset: DatasetTable | None = None) -> Subject:
         """Return the same subject, with the same store, beside another baseline and dataset."""
-        return Subject(
-            self.table, ref=self.ref, baseline=baseline, dataset=dataset, store=self.store
-        )
+        return Subject(self.table, ref=self.ref, baseline=baseline, dataset=dataset, store=self.store)
 
     @property
     def space(self) -> Space:

@@ -29,16 +29,14 @@ from collections.abc import Iterable
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return ``text`` safe to print on one line of a terminal.
+    r"""Return ``text`` safe to print on one line of a terminal.
 
-    Control characters (ANSI escapes, newlines, bidirectional marks) become ``\\xNN`` or ``\\uNNNN``
+    Control characters (ANSI escapes, newlines, bidirectional marks) become ``\xNN`` or ``\uNNNN``
     escapes, and text over ``limit`` characters is cut with an ellipsis.
     """
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def did_you_mean(wrong: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -79,7 +79,8 @@ class Part:
         """``(m, d)``, read-only; mapped from the file where the part is Arrow."""
         column = self.column(VECTOR)
         flat = column.flatten().to_numpy(zero_copy_only=True)
-        return flat.reshape(self.rows, column.type.list_size)
+        rows: Vectors = flat.reshape(self.rows, column.type.list_size)
+        return rows
 
 
 class EmbeddingTable:
@@ -274,8 +275,8 @@ def assemble(
         VECTOR: pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         FINGERPRINT: pa.array(prints, pa.uint64()),
     }
-    for name in attributes.column_names if attributes is not None else ():
-        columns[name] = attributes.column(name).combine_chunks()
+    if attributes is not None:
+        columns |= {name: attributes.column(name).combine_chunks() for name in attributes.column_names}
     fields = [pa.field(name, array.type, nullable=name not in (ID, VECTOR, FINGERPRINT))
               for name, array in columns.items()]  # fmt: skip
     return pa.table(list(columns.values()), schema=pa.schema(fields))
@@ -311,7 +312,7 @@ def serialise(part: pa.Table, storage: str) -> list[Any]:
     buffer = io.BytesIO()
     # Vectors do not compress; ids and attributes do.
     flat = [f.name for f in part.schema if f.name != VECTOR]
-    codecs = {name: "ZSTD" for name in flat} | {f"{VECTOR}.list.element": "NONE"}
+    codecs = dict.fromkeys(flat, "ZSTD") | {f"{VECTOR}.list.element": "NONE"}
     pq.write_table(part, buffer, compression=codecs, use_dictionary=False,
                    write_statistics=False)  # fmt: skip
     return [buffer.getbuffer()]
@@ -345,3 +346,18 @@ def check_storage(storage: str) -> str:
     if storage not in STORAGES:
         raise UsageError(f"unknown storage '{printable(storage)}'", hint="arrow or parquet")
     return storage
+
+
+def check_k(k: int, available: int) -> None:
+    """Refuse a number of neighbours that ``available`` other rows cannot give.
+
+    Raises:
+        UsageError: k is below 1.
+        InputError: there are fewer rows than k.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, not {k}")
+    if k > available:
+        raise InputError(
+            f"k = {k}, but only {available:,} other rows can answer", hint="ask for fewer neighbours"
+        )

@@ -6,9 +6,9 @@ Nothing here knows about a database, a file or numpy.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self
@@ -21,6 +21,9 @@ _NUMBER = re.compile(r"v?([1-9][0-9]{0,8})")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{8,64})")
 _MAX_NAME = 128
 LATEST = "latest"
+
+#: Told how far long work is: what is counted, how many so far, how many in all (None: unknown).
+Progress = Callable[[str, int, int | None], None]
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -52,6 +55,11 @@ def check_alias(alias: str) -> str:
             hint="a letter, then letters, digits, '_', '.', '-'; not 'latest', not a version",
         )
     return alias
+
+
+def utc_now() -> datetime:
+    """Return the time, aware, in UTC."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +183,7 @@ def _plain(value: Any) -> Any:
 
 
 #: A change of one of these makes old and new vectors incomparable. The others are told, no more.
-BREAKING = frozenset(
-    {"dim", "metric", "model", "tokenizer", "normalised", "kind", "pooling", "position"}
-)
+BREAKING = frozenset({"dim", "metric", "model", "tokenizer", "normalised", "kind", "pooling", "position"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +313,7 @@ class IndexState:
         relation: of the tracked version to the built one.
         repair: the cheapest valid repair.
         reason: the cause in one line.
+        search: FAISS search parameters, ``nprobe=16``; empty for the type's own.
         recall: recall@``recall_k`` against exact search, measured when it was built.
         method: how the present build came about: ``build``, ``add`` or ``update``.
     """
@@ -320,6 +327,7 @@ class IndexState:
     repair: Repair
     reason: str
     factory: str
+    search: str
     metric: str
     rows: int
     nbytes: int

@@ -41,7 +41,7 @@ def row_norms(x: Vectors) -> NDArray[np.float64]:
     y = x.astype(np.float32, copy=False)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", y, y)
-    norms = np.sqrt(squares.astype(np.float64))
+    norms: NDArray[np.float64] = np.sqrt(squares.astype(np.float64))
     doubtful = ~((squares > 1e-30) & (squares < 1e30))
     if doubtful.any():
         z = y[doubtful].astype(np.float64)
@@ -62,7 +62,7 @@ def unit_rows(x: Vectors) -> NDArray[np.float32]:
 def fingerprints(x: Vectors) -> NDArray[np.uint64]:
     """Return xxh3-64 of each row's bytes, as uint64 ``(n,)``; ``x`` must be C-contiguous."""
     width = x.shape[1] * x.itemsize
-    view = memoryview(x.reshape(-1).view(np.uint8))
+    view = x.reshape(-1).view(np.uint8).data
     hash_of = xxhash.xxh3_64_intdigest
     values = [hash_of(view[i : i + width]) for i in range(0, x.shape[0] * width, width)]
     return np.array(values, dtype=np.uint64)
@@ -71,7 +71,7 @@ def fingerprints(x: Vectors) -> NDArray[np.uint64]:
 def hash_ids(ids: Iterable[str], seed: int = 0) -> NDArray[np.uint64]:
     """Return xxh3-64 of each id's UTF-8 bytes, as uint64."""
     hash_of = xxhash.xxh3_64_intdigest
-    return np.array([hash_of(i, seed) for i in ids], dtype=np.uint64)
+    return np.array([hash_of(i.encode(), seed) for i in ids], dtype=np.uint64)
 
 
 class SetHash:
@@ -90,11 +90,9 @@ class SetHash:
         if not ids:
             return
         hash_of = xxhash.xxh3_128_digest
-        joined = b"".join(map(hash_of, ids, prints.tolist()))
+        joined = b"".join(map(hash_of, map(str.encode, ids), prints.tolist()))
         with np.errstate(over="ignore"):
-            self._lanes += np.frombuffer(joined, dtype=">u8").reshape(-1, 2).sum(
-                axis=0, dtype=np.uint64
-            )
+            self._lanes += np.frombuffer(joined, dtype=">u8").reshape(-1, 2).sum(axis=0, dtype=np.uint64)
 
     def hexdigest(self) -> str:
         """Return 32 hex digits."""

@@ -1,1 +1,226 @@
-"""Foreign formats: one file each."""
+"""Foreign formats, one file each: read as a stream of row batches, written back as a stream.
+
+``open_source`` reads a header and promises the rows; ``write_table`` writes a table, whole or not at all.
+A format is chosen by suffix, then by its first bytes, and loaded when it is first needed. A module of a
+format has ``read(path, options) -> Source`` and ``write(table, dest, *, overwrite) -> notes``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ..errors import UnknownChoice, UsageError, printable
+from ..vectors import Batch
+from .base import GZIP, Options, Source, bad, once, open_bytes, reading
+
+if TYPE_CHECKING:
+    from ..tables import EmbeddingTable
+
+__all__ = ["FORMATS", "Format", "Options", "Source", "open_source", "source_of_table", "write_table"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One foreign format.
+
+    Attributes:
+        module: in this package.
+        suffixes: of file names, lower case; the first format that has one writes it.
+        magic: first bytes, where it has any of its own.
+        takes: the options it understands.
+        packed: whether it is read and written through gzip.
+    """
+
+    name: str
+    module: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+    takes: frozenset[str] = frozenset()
+    packed: bool = False
+
+
+_ARRAY = frozenset({"ids", "id_column", "encoding"})
+_TEXT = frozenset({"encoding"})
+_COLUMNS = frozenset({"id_column", "vector_column"})
+
+#: Every format by its name.
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        f.name: f
+        for f in (
+            Format(name="npy", module="npy", suffixes=(".npy",), magic=(b"\x93NUMPY",), takes=_ARRAY),
+            Format(name="npz", module="npz", suffixes=(".npz",), magic=(b"PK\x03\x04", b"PK\x05\x06"),
+                   takes=_ARRAY | {"tensor"}),
+            Format(name="glove", module="glove", suffixes=(".txt", ".glove"), takes=_TEXT, packed=True),
+            Format(name="word2vec", module="word2vec", suffixes=(".vec", ".w2v"), takes=_TEXT, packed=True),
+            Format(name="word2vec-bin", module="word2vec_bin", suffixes=(".bin",), takes=_TEXT, packed=True),
+            Format(name="parquet", module="parquet", suffixes=(".parquet", ".pq"), magic=(b"PAR1",),
+                   takes=_COLUMNS),
+            Format(name="arrow", module="arrow", suffixes=(".arrow", ".feather", ".ipc", ".arrows"),
+                   magic=(b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"), takes=_COLUMNS),
+        )
+    }
+)  # fmt: skip
+
+_PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+_TEXTS = ("glove", "word2vec")
+_DEFAULT = Options()
+
+
+def open_source(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    options: Options = _DEFAULT,
+) -> Source:
+    """Open a file of vectors and read its header.
+
+    Args:
+        path: the file.
+        format: one of ``FORMATS``; by default told from the suffix, else from the first bytes.
+        options: what the user says of ids, columns and encoding.
+
+    Raises:
+        InputError: the file is missing, or cannot be what it claims.
+        UnknownChoice: no such format.
+        UsageError: an option that the format has no use for.
+    """
+    path = Path(path)
+    if format is not None and format not in FORMATS:
+        raise UnknownChoice("format", format, FORMATS)
+    head = _head(path)
+    chosen = FORMATS[format] if format else _detect(path, head, options)
+    _check_options(chosen, options)
+    source: Source = _module(chosen).read(path, options)
+    return source
+
+
+def source_of_table(table: EmbeddingTable) -> Source:
+    """Return a table in memory, or of a registry, as a source; its vectors are not copied."""
+    return Source(
+        path=Path("table"),
+        format="table",
+        dim=table.dim,
+        dtype=table.space.dtype,
+        rows=table.rows,
+        batches=once(lambda: _rows_of(table)),
+    )
+
+
+def _rows_of(table: EmbeddingTable) -> Iterator[Batch]:
+    for ids, vectors, extra in table.batches():
+        attributes = None
+        if extra is not None:
+            columns = [column.combine_chunks() for column in extra.columns]
+            attributes = pa.RecordBatch.from_arrays(columns, schema=extra.schema)
+        yield Batch(vectors=vectors, ids=ids, attributes=attributes)
+
+
+def write_table(
+    table: EmbeddingTable,
+    dest: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Write a table to ``dest``, which appears complete or not at all.
+
+    Args:
+        table: what to write; it is streamed part by part.
+        dest: the file; ``.gz`` after a text or word2vec suffix compresses.
+        format: one of ``FORMATS``; by default told from the suffix.
+        overwrite: whether a file that is there may be replaced.
+
+    Returns:
+        What could not be kept, one sentence each: attributes, in formats without columns.
+
+    Raises:
+        InputError: the format cannot hold one of the ids, the table has no rows, or ``dest`` exists.
+        UnknownChoice: no such format.
+        UsageError: the suffix of ``dest`` tells no format.
+        StorageError: the disk refused.
+    """
+    dest = Path(dest)
+    if format is not None and format not in FORMATS:
+        raise UnknownChoice("format", format, FORMATS)
+    chosen = FORMATS[format] if format else _by_suffix(dest)
+    if chosen is None:
+        raise UsageError(f"{printable(str(dest))}: its suffix tells no format", hint=_choices())
+    notes: tuple[str, ...] = _module(chosen).write(table, dest, overwrite=overwrite)
+    return notes
+
+
+def _module(chosen: Format) -> Any:
+    return importlib.import_module(f".{chosen.module}", __name__)
+
+
+def _choices() -> str:
+    return f"name it with --format: {', '.join(FORMATS)}"
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes, inflated where they are gzip, of a file that is one and is not empty."""
+    with reading(path):
+        if not path.exists():
+            raise bad(path, "", "no such file", "check the path")
+        if not path.is_file():
+            what = "a directory" if path.is_dir() else "not a regular file"
+            raise bad(path, "", f"{what}, not a file of vectors", "name one file")
+        if path.stat().st_size == 0:
+            raise bad(path, "", "empty: it has no bytes", "copy or download the file again")
+        with open_bytes(path) as file:
+            head = file.read(16)
+    if head.startswith(_PICKLES):
+        raise bad(path, "", "a pickle (gensim or torch), which could run code: never loaded",
+                  "in gensim: KeyedVectors.load(…).save_word2vec_format('vectors.txt')")  # fmt: skip
+    return head
+
+
+def _by_suffix(path: Path) -> Format | None:
+    suffixes = [s.lower() for s in path.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    last = suffixes[-1 - packed :][:1]
+    return next(
+        (f for f in FORMATS.values() if last and last[0] in f.suffixes and (f.packed or not packed)),
+        None,
+    )
+
+
+def _detect(path: Path, head: bytes, options: Options) -> Format:
+    by_suffix = _by_suffix(path)
+    by_magic = next((f for f in FORMATS.values() if head.startswith(f.magic or (b"\0never",))), None)
+    if by_magic and by_magic is not by_suffix and _is_packed(path):
+        raise bad(path, "", f"{by_magic.name} inside gzip", "unpack it first: gunzip")
+    if by_suffix is None:
+        if by_magic is None:
+            raise bad(path, "", "neither its suffix nor its first bytes tell the format", _choices())
+        return by_magic
+    if by_magic and by_magic is not by_suffix:
+        raise bad(path, "", f"named as {by_suffix.name}, but it begins as {by_magic.name}",
+                  f"--format {by_magic.name}")  # fmt: skip
+    if by_suffix.name in _TEXTS:
+        from . import word2vec
+
+        return FORMATS["word2vec" if word2vec.claims(path, options.encoding) else "glove"]
+    return by_suffix
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == GZIP
+
+
+def _check_options(chosen: Format, options: Options) -> None:
+    for field in fields(options):
+        given = getattr(options, field.name) != field.default
+        if given and field.name not in chosen.takes:
+            flag = "--" + field.name.replace("_", "-")
+            raise UsageError(f"format {chosen.name} has no use for {flag}",
+                             hint=f"leave {flag} out")  # fmt: skip

@@ -1,0 +1,855 @@
+"""The command line: parse -> one call -> render. No logic of its own.
+
+Exit codes: 0 done, 1 a check said no, 2 usage or configuration, 3 the operation failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .registry.errors import EmbregError, UsageError, printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from .evals.config import Config
+    from .evals.gating import GateResult
+    from .registry.registry import Registry
+    from .registry.types import Progress
+
+DEFAULT_REGISTRY = ".embreg"
+
+
+class Context:
+    """What the options shared by all commands say."""
+
+    def __init__(self, argv: Sequence[str] = ()) -> None:
+        self.argv = tuple(argv)
+        self.registry_option: str | None = None
+        self.config_option: str | None = None
+        self.json = False
+
+    def config(self) -> Config | None:
+        """Return the configuration file in force, or None."""
+        from .evals.config import find_config, load_config
+
+        path = Path(self.config_option) if self.config_option else find_config(Path.cwd())
+        return load_config(path) if path is not None else None
+
+    def root(self) -> str:
+        """Return where the registry is: --registry, $EMBREG_REGISTRY, embreg.toml, .embreg."""
+        said = self.registry_option or os.environ.get("EMBREG_REGISTRY")
+        if said:
+            return said
+        config = self.config()
+        return (config.registry_url if config is not None else None) or DEFAULT_REGISTRY
+
+    def open(self) -> Registry:
+        """Open the registry."""
+        from .registry.registry import Registry
+
+        return Registry.open(self.root(), command=self.command_line)
+
+    @property
+    def command_line(self) -> str:
+        """What was typed, for the log."""
+        return " ".join(["embreg", *self.argv])
+
+    def show(self, document: Mapping[str, Any], view: Callable[[], RenderableType]) -> None:
+        """Print one JSON document, or what a person reads."""
+        if self.json:
+            click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+            return
+        from rich.console import Console
+
+        # A pipe has no width: nothing is folded or cut there.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+        Console(file=sys.stdout, width=width, highlight=False).print(view(), soft_wrap=False)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Progress | None]:
+        """Yield a progress callback where somebody watches; it draws on stderr."""
+        if not sys.stderr.isatty():
+            yield None
+            return
+        from rich import progress
+        from rich.console import Console
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+
+            def told(step: str, done: int, total: int | None) -> None:
+                bar.update(task, description=f"{what}: {step}", completed=done, total=total)
+
+            yield told
+
+
+class RefType(click.ParamType[str]):
+    """A reference; completes to the names and aliases of the registry at hand."""
+
+    name = "ref"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[Any]:
+        """Return the references that begin with what is typed."""
+        from click.shell_completion import CompletionItem
+
+        try:
+            with Context().open() as registry:
+                known = [
+                    ref
+                    for v in registry.versions()
+                    for ref in (v.name, v.ref, *(f"{v.name}@{alias}" for alias in v.aliases))
+                ]
+        except EmbregError:
+            return []
+        return [CompletionItem(ref) for ref in dict.fromkeys(known) if ref.startswith(incomplete)]
+
+
+REF = RefType()
+
+
+class Main(click.Group):
+    """A group whose every failure is one line on stderr, or one JSON document, and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
+        """Run a command line and exit with its code."""
+        argv = list(sys.argv[1:] if args is None else args)
+        try:
+            kwargs |= {"standalone_mode": False, "obj": Context(argv)}
+            code = super().main(argv, *rest, **kwargs)
+        except click.exceptions.Exit as exc:
+            code = exc.exit_code
+        except click.ClickException as exc:
+            code = _fail(argv, type(exc).__name__, exc.format_message(), _usage_hint(exc), 2)
+        except EmbregError as exc:
+            code = _fail(argv, type(exc).__name__, exc.message, exc.hint, exc.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            code = _fail(argv, "Interrupted", "interrupted: nothing was published", "", 3)
+        except BrokenPipeError:  # the reader of a pipe left: nothing to say, and nobody to say it to
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except MemoryError:
+            code = _fail(argv, "MemoryError", "out of memory: nothing was published", "", 3)
+        except Exception as exc:
+            if os.environ.get("EMBREG_DEBUG"):
+                raise
+            told = f"internal error: {type(exc).__name__}: {exc}"
+            hint = "a bug: EMBREG_DEBUG=1 shows where; please report it"
+            code = _fail(argv, type(exc).__name__, told, hint, 3)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_hint(exc: click.ClickException) -> str:
+    context = getattr(exc, "ctx", None)
+    return f"'{context.command_path} --help' tells more" if context is not None else ""
+
+
+def _fail(argv: Sequence[str], kind: str, message: str, hint: str, code: int) -> int:
+    """Tell what went wrong and return the exit code."""
+    if "--json" in argv:
+        from .evals.report.documents import error
+
+        click.echo(json.dumps(error(kind, message, hint), ensure_ascii=False, indent=2))
+    line = printable(message, 2000) + (f" ({printable(hint, 500)})" if hint else "")
+    click.echo(f"embreg: {line}", err=True)
+    return code
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --json, --registry and --config, and pass it the context."""
+
+    def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def callback(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+            if value:
+                setattr(ctx.ensure_object(Context), name, value)
+
+        return callback
+
+    shared = (
+        click.option("--json", is_flag=True, expose_value=False, callback=keep("json"),
+                     help="Print one JSON document on stdout."),
+        click.option("--registry", metavar="DIR", expose_value=False, callback=keep("registry_option"),
+                     help="The registry [default: $EMBREG_REGISTRY, embreg.toml, .embreg]."),
+        click.option("--config", metavar="FILE", expose_value=False, callback=keep("config_option"),
+                     help="The embreg.toml to use [default: the nearest one upwards]."),
+    )  # fmt: skip
+    command = click.make_pass_decorator(Context, ensure=True)(command)
+    for option in shared:
+        command = option(command)
+    return command
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="embreg")
+@click.option(
+    "--registry", metavar="DIR", help="The registry [default: $EMBREG_REGISTRY, embreg.toml, .embreg]."
+)
+@click.pass_context
+def main(ctx: click.Context, registry: str | None) -> None:
+    """Version embeddings, measure every version, rebuild what depends on them."""
+    ctx.ensure_object(Context).registry_option = registry
+
+
+@main.command()
+@click.argument("path", required=False)
+@common
+def init(ctx: Context, path: str | None) -> None:
+    """Make a registry at PATH (default: the registry in force).
+
+    Example: embreg init
+    """
+    from .registry.registry import Registry
+
+    with Registry.create(path or ctx.root(), command=ctx.command_line) as registry:
+        document = {"registry": str(registry.root), "revision": registry.revision()}
+    ctx.show(document, lambda: f"registry at {document['registry']}, schema {document['revision']}")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("source", type=click.Path())
+@click.option("--format", "format_", metavar="F", help="Insist on a format instead of finding it out.")
+@click.option("--model", metavar="M", help="The encoder, by any name that identifies it.")
+@click.option("--tokenizer", metavar="FILE", type=click.Path(), help="The tokenizer: its sha256 is recorded.")
+@click.option("--kind", metavar="K", help="word, token-input, token-output, hidden, sentence, item or other.")
+@click.option("--metric", metavar="METRIC", help="cosine, dot or l2: how rows are compared.")
+@click.option("--pooling", metavar="P", help="How token states became one vector: mean, cls, max …")
+@click.option("--position", metavar="P", help="How position enters: none, additive, rotary or bias.")
+@click.option("--tag", "tags", metavar="K=V", multiple=True, help="Free words, repeatable.")
+@click.option("--ids", metavar="FILE", type=click.Path(), help="Ids of a bare array: lines, Parquet or JSON.")
+@click.option("--id-column", metavar="C", help="Column that holds the ids.")
+@click.option("--vector-column", metavar="C", help="Column that holds the vectors.")
+@click.option("--tensor", metavar="T", help="Array of an .npz.")
+@click.option("--encoding", metavar="E", default="utf-8", show_default=True, help="Of a text source.")
+@click.option("--on-nonfinite", metavar="HOW", default="fail", show_default=True,
+              help="Rows with NaN or infinity: fail or drop.")  # fmt: skip
+@click.option(
+    "--storage", metavar="S", default="arrow", show_default=True, help="arrow (mapped) or parquet (smaller)."
+)
+@click.option(
+    "-m", "--message", metavar="TEXT", default="", help="What a person should know of this version."
+)
+@click.option("--alias", metavar="A", help="Move this alias to the new version.")
+@click.option("--if-changed", is_flag=True, help="Do nothing if the latest version has the same content.")
+@common
+def register(
+    ctx: Context, name: str, source: str, format_: str | None, tags: tuple[str, ...], **given: Any
+) -> None:
+    """Register SOURCE as the next version of NAME.
+
+    What is not said (model, kind, metric …) is as in the version before.
+
+    Example: embreg register words glove.6B.50d.txt --kind word --model glove-6b -m "first import"
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry, ctx.progress("registering") as progress:
+        done = registry.register(
+            name, source, format=format_, tags=_pairs("--tag", tags), progress=progress, **given
+        )
+    ctx.show(documents.registered(done), lambda: listing.registered(done))
+
+
+def _pairs(what: str, given: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{what} {printable(text)}: expected KEY=VALUE")
+        pairs[key] = value
+    return pairs or None
+
+
+@main.command("list")
+@click.argument("name", required=False)
+@common
+def list_(ctx: Context, name: str | None) -> None:
+    """List every version of every embedding, or of NAME.
+
+    Example: embreg list words
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        found = registry.versions(name)
+    ctx.show(documents.embeddings(found), lambda: listing.versions(found))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@common
+def show(ctx: Context, ref: str) -> None:
+    """Show everything about one version: shape, space, digests, norms.
+
+    Example: embreg show words@production
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        version = registry.resolve(ref)
+    ctx.show(documents.version(version), lambda: listing.version(version))
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("-n", "--last", "limit", metavar="N", type=click.IntRange(1), help="Only the last N events.")
+@common
+def log(ctx: Context, name: str | None, limit: int | None) -> None:
+    """Show what was done: who, when, what, oldest first.
+
+    Example: embreg log words -n 20
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        events = registry.log(name, limit=limit)
+    ctx.show(documents.events(events), lambda: listing.events(events))
+
+
+@main.command()
+@click.argument("old", type=REF)
+@click.argument("new", type=REF)
+@common
+def diff(ctx: Context, old: str, new: str) -> None:
+    """Say what changed from OLD to NEW, by id, and what an index would need.
+
+    Example: embreg diff words@1 words@2
+    """
+    from .evals.report import documents, listing
+    from .registry.diff import ANY_TYPE, repair
+
+    with ctx.open() as registry:
+        found = registry.diff(old, new)
+    action, _ = repair(found, ANY_TYPE)
+    ctx.show(documents.diff(found, action), lambda: listing.diff(found, action))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.argument("dest", type=click.Path())
+@click.option("--format", "format_", metavar="F", help="By default from the suffix of DEST.")
+@click.option("--overwrite", is_flag=True, help="Replace DEST if it is there.")
+@common
+def export(ctx: Context, ref: str, dest: str, format_: str | None, overwrite: bool) -> None:
+    """Write a version to a file in a foreign format.
+
+    Example: embreg export words@2 words.parquet
+    """
+    with ctx.open() as registry:
+        version = registry.export(ref, dest, format=format_, overwrite=overwrite)
+    document = {
+        "ref": version.ref,
+        "path": dest,
+        "rows": version.rows,
+        "content_digest": version.content_digest,
+    }
+    ctx.show(document, lambda: f"wrote {version.ref} to {printable(dest)}: {version.rows:,} rows")
+
+
+@main.group()
+def alias() -> None:
+    """Movable names of versions, like production."""
+
+
+@alias.command("set")
+@click.argument("name")
+@click.argument("alias")
+@click.argument("ref", type=REF)
+@click.option("--if-was", metavar="REF", type=REF, help="Only if it names this version now.")
+@common
+def alias_set(ctx: Context, name: str, alias: str, ref: str, if_was: str | None) -> None:
+    """Point ALIAS of NAME at REF.
+
+    Example: embreg alias set words production words@2 --if-was words@1
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        move = registry.alias(name, alias, ref, if_was=if_was)
+    ctx.show(documents.alias_move(move), lambda: listing.alias_move(move))
+
+
+@alias.command("list")
+@click.argument("name")
+@common
+def alias_list(ctx: Context, name: str) -> None:
+    """List the aliases of NAME.
+
+    Example: embreg alias list words
+    """
+    from .evals.report import listing
+
+    with ctx.open() as registry:
+        found = registry.aliases(name)
+    document = {"aliases": [{"alias": a, "ref": ref} for a, ref in found.items()]}
+    ctx.show(document, lambda: listing.aliases(found))
+
+
+@alias.command("rm")
+@click.argument("name")
+@click.argument("alias")
+@common
+def alias_rm(ctx: Context, name: str, alias: str) -> None:
+    """Remove ALIAS of NAME; refused while an index tracks it.
+
+    Example: embreg alias rm words staging
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        move = registry.remove_alias(name, alias)
+    ctx.show(documents.alias_move(move), lambda: listing.alias_move(move))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.argument("alias")
+@common
+def promote(ctx: Context, ref: str, alias: str) -> None:
+    """Move ALIAS to REF if REF passed its gate against what ALIAS names now.
+
+    Example: embreg promote words@2 production
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        move = registry.promote(ref, alias)
+    ctx.show(documents.alias_move(move), lambda: listing.alias_move(move))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.argument("item", metavar="ID")
+@click.option("-k", metavar="K", type=int, default=10, show_default=True, help="How many.")
+@click.option(
+    "--metric",
+    metavar="METRIC",
+    type=click.Choice(["cosine", "dot", "l2"]),
+    help="By default the space's own.",
+)
+@common
+def neighbors(ctx: Context, ref: str, item: str, k: int, metric: str | None) -> None:
+    """Show the rows nearest to ID, exactly.
+
+    Example: embreg neighbors words king -k 5
+    """
+    from .evals import queries
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        version = registry.resolve(ref)
+        found = queries.neighbors(registry.table(version), item, k, metric=metric)
+    document = documents.neighbors(found, ref=version.ref, id=item, metric=metric or version.space.metric)
+    ctx.show(document, lambda: listing.neighbors(found))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.argument("a")
+@click.argument("b")
+@click.argument("c")
+@click.option("-k", metavar="K", type=int, default=10, show_default=True, help="How many.")
+@common
+def analogy(ctx: Context, ref: str, a: str, b: str, c: str, k: int) -> None:
+    """A is to B as C is to what? (3CosAdd: the rows nearest to B - A + C).
+
+    Example: embreg analogy words man king woman
+    """
+    from .evals import queries
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        version = registry.resolve(ref)
+        found = queries.analogy(registry.table(version), a, b, c, k)
+    ctx.show(documents.neighbors(found, ref=version.ref, a=a, b=b, c=c), lambda: listing.neighbors(found))
+
+
+@main.group()
+def index() -> None:
+    """FAISS indexes that follow an embedding."""
+
+
+@index.command("build")
+@click.argument("name", metavar="INDEX")
+@click.argument("ref", type=REF)
+@click.option(
+    "--factory", metavar="S", required=True, help="A faiss.index_factory string: Flat, HNSW32, IVF1024,Flat …"
+)
+@click.option("--search", metavar="P=V", default="", help="FAISS search parameters: nprobe=16, efSearch=64 …")
+@click.option("--track", metavar="ALIAS", default="latest", show_default=True, help="Whose moves it follows.")
+@common
+def index_build(ctx: Context, name: str, ref: str, factory: str, search: str, track: str) -> None:
+    """Build INDEX from REF; from then on it is judged whenever what it tracks moves.
+
+    Example: embreg index build words words@1 --factory IVF1024,Flat --search nprobe=16
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry, ctx.progress("building") as progress:
+        state = registry.index(name, ref, factory=factory, search=search, track=track, progress=progress)
+    ctx.show(documents.indexes([state]), lambda: listing.indexes([state]))
+
+
+@index.command("list")
+@common
+def index_list(ctx: Context) -> None:
+    """List every index with its state.
+
+    Example: embreg index list
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        states = registry.indexes()
+    ctx.show(documents.indexes(states), lambda: listing.indexes(states))
+
+
+@index.command("status")
+@click.argument("name", metavar="INDEX", required=False)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if something is stale.")
+@common
+def index_status(ctx: Context, name: str | None, exit_code: bool) -> int:
+    """Say of INDEX, or of all, whether it is fresh, why not, and the cheapest repair.
+
+    Example: embreg index status --exit-code
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        states = registry.indexes(name)
+    ctx.show(documents.indexes(states), lambda: listing.indexes(states))
+    return int(exit_code and any(state.stale for state in states))
+
+
+@index.command("rebuild")
+@click.argument("name", metavar="INDEX", required=False)
+@click.option("--stale", is_flag=True, help="Every index that is stale.")
+@click.option("--full", is_flag=True, help="Build anew, whatever the cheapest repair is.")
+@common
+def index_rebuild(ctx: Context, name: str | None, stale: bool, full: bool) -> None:
+    """Do the repair that INDEX needs: add, update or rebuild; a fresh one is left alone.
+
+    Example: embreg index rebuild --stale
+    """
+    from .evals.report import documents, listing
+
+    if (name is None) != stale:
+        raise UsageError("name one index, or --stale for all that are stale")
+    with ctx.open() as registry:
+        names = [name] if name else [s.name for s in registry.indexes() if s.stale]
+        states = []
+        for one in names:
+            with ctx.progress(one) as progress:
+                states.append(registry.rebuild(one, full=full, progress=progress))
+    ctx.show(documents.indexes(states), lambda: listing.indexes(states) if states else "nothing is stale")
+
+
+@index.command("search")
+@click.argument("name", metavar="INDEX")
+@click.argument("item", metavar="ID")
+@click.option("-k", metavar="K", type=int, default=10, show_default=True, help="How many.")
+@common
+def index_search(ctx: Context, name: str, item: str, k: int) -> None:
+    """Show the rows nearest to ID as INDEX finds them.
+
+    Example: embreg index search words king -k 5
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        state = registry.indexes(name)[0]
+        found = registry.search(name, item, k)
+    if state.stale:
+        click.echo(f"embreg: index {name} is stale: {printable(state.reason)}", err=True)
+    document = documents.neighbors(found, index=name, id=item, built_from=state.built_from, state=state.state)
+    ctx.show(document, lambda: listing.neighbors(found))
+
+
+@index.command("rm")
+@click.argument("name", metavar="INDEX")
+@common
+def index_rm(ctx: Context, name: str) -> None:
+    """Forget INDEX and its builds.
+
+    Example: embreg index rm words-old
+    """
+    with ctx.open() as registry:
+        registry.remove_index(name)
+    ctx.show({"removed": name}, lambda: f"removed index {name}")
+
+
+@main.group()
+def dataset() -> None:
+    """Test data that suites run on."""
+
+
+@dataset.command("add")
+@click.argument("name")
+@click.argument("file", type=click.Path())
+@click.option("--kind", metavar="K", required=True, help="analogies, pairs, labels, qrels or positives.")
+@click.option("--encoding", metavar="E", default="utf-8", show_default=True, help="Of the file.")
+@common
+def dataset_add(ctx: Context, name: str, file: str, kind: str, encoding: str) -> None:
+    """Register FILE (for analogies also a BATS folder) as the dataset NAME.
+
+    Example: embreg dataset add google questions-words.txt --kind analogies
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        added = registry.add_dataset(name, file, kind, encoding=encoding)
+    ctx.show(documents.dataset(added), lambda: listing.datasets([added]))
+
+
+@dataset.command("list")
+@common
+def dataset_list(ctx: Context) -> None:
+    """List the datasets.
+
+    Example: embreg dataset list
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        found = registry.datasets()
+    ctx.show({"datasets": [documents.dataset(d) for d in found]}, lambda: listing.datasets(found))
+
+
+def _params(ctx: Context, given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Merge the parameters of embreg.toml with those of the command line, which win."""
+    config = ctx.config()
+    merged = {name: dict(values) for name, values in config.suites.items()} if config else {}
+    for key, value in (_pairs("-p", given) or {}).items():
+        suite, dot, param = key.partition(".")
+        if not dot:
+            raise UsageError(f"-p {printable(key)}: expected SUITE.PARAMETER=VALUE")
+        merged.setdefault(suite, {})[param] = value
+    return merged
+
+
+PARAM = click.option("-p", "params", metavar="SUITE.PARAM=V", multiple=True, help="A parameter, repeatable.")
+SEED = click.option(
+    "--seed", metavar="N", type=int, default=0, show_default=True, help="Of every random choice."
+)
+FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
+
+
+@main.command("eval")
+@click.argument("ref", type=REF)
+@click.option("--suite", "suites", metavar="S", multiple=True, help="A suite, repeatable; by default all.")
+@click.option("--baseline", metavar="REF", type=REF, help="The version to compare with.")
+@click.option(
+    "--dataset", "datasets", metavar="D", multiple=True, help="A dataset, repeatable; by default all."
+)
+@PARAM
+@SEED
+@FORCE
+@common
+def eval_(
+    ctx: Context,
+    ref: str,
+    suites: tuple[str, ...],
+    baseline: str | None,
+    datasets: tuple[str, ...],
+    params: tuple[str, ...],
+    seed: int,
+    force: bool,
+) -> int:
+    """Measure REF with every suite whose needs are met, and record the numbers.
+
+    Example: embreg eval words@2 --baseline words@1 -p analogies.restrict_vocab=0
+    """
+    from .evals.report import console, documents
+    from .evals.runner import discover, evaluate
+
+    with ctx.open() as registry, ctx.progress("evaluating") as progress:
+        runs = evaluate(
+            registry,
+            ref,
+            suites=suites,
+            baseline=baseline,
+            datasets=datasets,
+            params=_params(ctx, params),
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
+    ctx.show(documents.runs(runs), lambda: console.runs(runs, suites=discover()))
+    return 3 if any(run.status == "error" for run in runs) else 0
+
+
+@main.command()
+@click.argument("old", metavar="A", type=REF)
+@click.argument("new", metavar="[B]", type=REF, required=False)
+@click.option("--history", is_flag=True, help="From each version of NAME to the next.")
+@PARAM
+@SEED
+@FORCE
+@common
+def drift(
+    ctx: Context, old: str, new: str | None, history: bool, params: tuple[str, ...], seed: int, force: bool
+) -> None:
+    """Say how far B drifted from A: a verdict, and what it rests on.
+
+    Example: embreg drift words@1 words@2; embreg drift words --history
+    """
+    from .evals.report import console, documents
+    from .evals.runner import discover, drift, drift_history
+
+    if history != (new is None):
+        raise UsageError("give two versions, or one name and --history")
+    chosen: dict[str, Any] = {"params": _params(ctx, params), "seed": seed, "force": force}
+    with ctx.open() as registry:
+        runs = (
+            drift_history(registry, old, **chosen) if new is None else (drift(registry, old, new, **chosen),)
+        )
+    document = documents.history(runs) if history else documents.drift(runs[0])
+    ctx.show(document, lambda: console.runs(runs, suites=discover()))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--metric", metavar="M", help="METRIC or SUITE.METRIC; by default all.")
+@common
+def metrics(ctx: Context, name: str, metric: str | None) -> None:
+    """Show what was measured of NAME (or of one version), version after version.
+
+    Example: embreg metrics words --metric hubness.skewness
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        document = documents.series(registry.runs(name), metric)
+    ctx.show(document, lambda: listing.series(document["series"]))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.option(
+    "--baseline", metavar="REF", type=REF, help="The version to compare with [default: NAME@production]."
+)
+@click.option("--no-baseline", is_flag=True, help="Compare with nothing.")
+@click.option("--junit", metavar="FILE", type=click.Path(), help="Write JUnit XML.")
+@click.option("--markdown", metavar="FILE", type=click.Path(), help="Write Markdown.")
+@click.option("--html", metavar="FILE", type=click.Path(), help="Write a self-contained page.")
+@SEED
+@common
+def gate(ctx: Context, ref: str, seed: int, **given: Any) -> int:
+    """Hold REF against the checks of embreg.toml; exit with 1 if one fails.
+
+    Example: embreg gate words@2 --baseline words@production --junit gate.xml
+    """
+    from .evals.gating import gate
+    from .evals.report import console, documents
+
+    with ctx.open() as registry, ctx.progress("gating") as progress:
+        result = gate(
+            registry,
+            ref,
+            baseline=given["baseline"],
+            no_baseline=given["no_baseline"],
+            config=ctx.config(),
+            seed=seed,
+            progress=progress,
+        )
+    _write_pages(result, given["junit"], given["markdown"], given["html"])
+    verdict = result.verdict
+    ctx.show(documents.gate(verdict, result.stale_indexes), lambda: console.verdict(verdict))
+    return 0 if verdict.passed else 1
+
+
+def _write_pages(result: GateResult, junit: str | None, markdown: str | None, html: str | None) -> None:
+    """Write the pages that were asked for, and the summary of a CI job where one is kept."""
+    from .evals.report import html as html_page
+    from .evals.report import junit as junit_page
+    from .evals.report import markdown as markdown_page
+    from .evals.runner import discover
+    from .registry.types import utc_now
+
+    verdict = result.verdict
+    if junit:
+        _write(junit, junit_page.junit(verdict))
+    if markdown:
+        _write(markdown, markdown_page.markdown(verdict))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _write(summary, markdown_page.markdown(verdict), mode="a")
+    if html:
+        page = html_page.gate_page(
+            verdict,
+            suites=discover(),
+            runs=result.runs,
+            baseline_runs=result.baseline_runs,
+            diff=result.diff,
+            indexes=result.stale_indexes,
+            generated=utc_now(),
+            title=f"embreg gate: {verdict.ref}",
+        )
+        _write(html, page)
+
+
+def _write(path: str, text: str, mode: str = "w") -> None:
+    from .registry.errors import StorageError
+
+    try:
+        with Path(path).open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise StorageError(f"cannot write {printable(path)}: {exc.strerror}") from exc
+
+
+@main.group()
+def db() -> None:
+    """The schema of the registry's database."""
+
+
+@db.command("current")
+@common
+def db_current(ctx: Context) -> None:
+    """Show the schema revision of the registry, and the one this package works with.
+
+    Example: embreg db current
+    """
+    from .registry.database import HEAD
+    from .registry.registry import Registry
+
+    found = Registry.at(ctx.root()).revision()
+    ctx.show({"revision": found, "head": HEAD}, lambda: f"registry {found or 'none'}, package {HEAD}")
+
+
+@db.command("upgrade")
+@common
+def db_upgrade(ctx: Context) -> None:
+    """Bring the schema of the registry to this package's, after a backup.
+
+    Example: embreg db upgrade
+    """
+    from .registry.registry import Registry
+
+    before, after, backup = Registry.at(ctx.root()).upgrade()
+    saved = str(backup) if backup else None
+    document = {"from": before, "revision": after, "backup": saved}
+    ctx.show(document, lambda: f"schema {before} -> {after}{f', backup at {saved}' if saved else ''}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""What a check is about: the run, the measure, its counterpart in the baseline, their common items.
+
+Each step either finds its thing or returns ``Missing`` with the reason in words; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ..registry.errors import did_you_mean, printable
+from .config import Check, best
+from .figures import named
+from .suite import Metric, Need, Suite
+
+if TYPE_CHECKING:
+    from ..registry.types import MeasureRecord, RunRecord
+
+#: Opens the per-item table of a digest; None where it is not kept.
+Items = Callable[[str], pa.Table | None]
+#: ``(old, new)``: float64 ``(n,)`` each, the same items in the same order.
+Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
+#: A paired test speaks for a measure if it covers at least this share of either side's items.
+_COVERED = 0.5
+#: A metric is the mean of its items if it agrees with it to this, relative to 1.
+_ROUNDING = 1e-5
+_TOTAL = ("group", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why something is not there."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The baseline's value; ``run`` is None where it is that of a version against itself."""
+
+    value: float
+    run: RunRecord | None
+
+
+def runs_of(check: Check, candidate: Sequence[RunRecord]) -> list[RunRecord] | Missing:
+    """Return the runs a check holds for: one per dataset, or the one of the dataset it names.
+
+    Of several runs on one dataset the last counts.
+    """
+    runs = {run.dataset: run for run in candidate if run.suite == check.suite}
+    if not runs:
+        return Missing(f"{check.suite} was not run")
+    wanted = check.labels.get("dataset")
+    if wanted is None:
+        return list(runs.values())
+    if wanted not in runs:
+        hint = did_you_mean(wanted, [name for name in runs if name])
+        told = f": {hint}" if hint else ""
+        return Missing(f"{check.suite} was not run on dataset '{printable(wanted, 60)}'{told}")
+    return [runs[wanted]]
+
+
+def measure_of(run: RunRecord, check: Check, metric: Metric) -> MeasureRecord | Missing:
+    """Return the measure that a check picks from a run.
+
+    Exactly the labels asked for (the dataset apart) come first, then the only measure that has them
+    among its own, then the only one of those with ``group=total``.
+    """
+    if run.status != "done":
+        return Missing(f"{run.suite} {_status(run)}")
+    named_so = [m for m in run.measures if _is_meant(check.name, metric, m.metric)]
+    asked = _without_dataset(check.labels)
+    fitting = [m for m in named_so if asked.items() <= m.labels.items()]
+    total = [m for m in fitting if _TOTAL in m.labels.items()]
+    exact = [m for m in named_so if _without_dataset(m.labels) == asked]
+    picked = next((group for group in (exact, fitting, total) if len(group) == 1), None)
+    if picked:
+        return _finite(picked[0])
+    if fitting:
+        return Missing(f"ambiguous: labels {_some(m.labels for m in fitting)}")
+    return Missing(_why_none(run, check, metric, named_so))
+
+
+def reference_of(
+    run: RunRecord, measure: MeasureRecord, suite: Suite, baseline: Sequence[RunRecord]
+) -> Reference | Missing:
+    """Return the baseline's value of a measure.
+
+    Only runs of the same suite version, dataset contents and parameters are comparable. A suite that
+    itself compares with the baseline has no value of the baseline's own: its reference is a version
+    compared with itself, the best value of the metric.
+    """
+    metric = suite.metric(measure.metric)
+    if Need.BASELINE in suite.needs:
+        ideal = best(metric) if metric else None
+        return Missing("no baseline") if ideal is None else Reference(value=ideal, run=None)
+    other = comparable(run, baseline)
+    if isinstance(other, Missing):
+        return other
+    same = [m for m in other.measures if m.metric == measure.metric and m.labels == measure.labels]
+    if len(same) != 1:
+        told = f" ({named(measure.labels)})" if measure.labels else ""
+        why = _absence(other, measure.metric, measure.labels)
+        return Missing(f"the baseline has no {measure.metric}{told}{why}")
+    found = _finite(same[0])
+    return found if isinstance(found, Missing) else Reference(value=found.value, run=other)
+
+
+def pairs_of(
+    run: RunRecord,
+    measure: MeasureRecord,
+    reference: Reference,
+    metric: Metric,
+    items: Items,
+) -> Pairs | Missing:
+    """Return the values ``(old, new)`` of the items that both versions scored, in one order.
+
+    Rows are those the measure's labels select, where the items have a column of that name. The items
+    must be what the measure is the mean of, and at least half of them must be common to both.
+    """
+    if reference.run is None:
+        return Missing("the reference is a version against itself")
+    if metric.item is None:
+        return Missing("the metric has no values per item")
+    new = _scored(run, measure.value, measure.labels, metric.item, items)
+    if isinstance(new, Missing):
+        return new
+    old = _scored(reference.run, reference.value, measure.labels, metric.item, items)
+    if isinstance(old, Missing):
+        return old
+    at = pc.index_in(new.column("item"), value_set=old.column("item").combine_chunks())
+    at = at.fill_null(-1).to_numpy()
+    common, most = int((at >= 0).sum()), max(len(new), len(old))
+    if common < _COVERED * most:
+        return Missing(f"only {common:,} of {most:,} items are in both versions")
+    return old.column("value").to_numpy()[at[at >= 0]], new.column("value").to_numpy()[at >= 0]
+
+
+def comparable(run: RunRecord, baseline: Sequence[RunRecord]) -> RunRecord | Missing:
+    """Return the baseline's run whose values may be set beside those of ``run``.
+
+    Only the same suite version, dataset contents and parameters are comparable.
+    """
+    same = [other for other in baseline if other.suite == run.suite]
+    if not same:
+        return Missing(f"{run.suite} was not run on the baseline")
+    here = [other for other in same if other.dataset_digest == run.dataset_digest]
+    if not here:
+        return Missing(_other_dataset(run, same))
+    version = [other for other in here if other.suite_version == run.suite_version]
+    if not version:
+        return Missing(f"not comparable: {_other_suite(run, here[-1])}")
+    params = _canonical(run.params)
+    equal = [other for other in version if _canonical(other.params) == params]
+    if not equal:
+        return Missing(f"not comparable: {_other_params(run, version[-1])}")
+    done = [other for other in equal if other.status == "done"]
+    return done[-1] if done else Missing(f"{run.suite} {_status(equal[-1])} on the baseline")
+
+
+def _scored(
+    run: RunRecord, mean: float, labels: Mapping[str, str], column: str, items: Items
+) -> pa.Table | Missing:
+    """Return columns ``item`` and ``value`` of the scored items behind a measure."""
+    table = items(run.items) if run.items else None
+    if table is None or not {"item", column} <= set(table.column_names):
+        return Missing(f"no items are kept of {run.version}")
+    for label, value in labels.items():
+        if label in table.column_names and (label, value) != _TOTAL:
+            table = table.filter(pc.equal(table.column(label).cast(pa.string()), value))
+    values = table.column(column).cast(pa.float64())
+    kept = pc.is_finite(values).fill_null(False)
+    item = table.column("item").cast(pa.large_string()).filter(kept)
+    scored = pa.table({"item": item, "value": values.filter(kept)})
+    if not len(scored) or abs(pc.mean(scored.column("value")).as_py() - mean) > _ROUNDING * max(
+        1.0, abs(mean)
+    ):
+        return Missing(f"the items of {run.version} do not average to the measure")
+    return scored
+
+
+def _other_dataset(run: RunRecord, others: Sequence[RunRecord]) -> str:
+    if any(other.dataset == run.dataset for other in others):
+        return f"not comparable: dataset '{printable(run.dataset or '', 60)}' has changed"
+    return f"{run.suite} was not run on this dataset for the baseline"
+
+
+def _other_suite(run: RunRecord, other: RunRecord) -> str:
+    return f"{run.suite} is version {run.suite_version}, the baseline's was {other.suite_version}"
+
+
+def _other_params(run: RunRecord, other: RunRecord) -> str:
+    keys = sorted({*run.params, *other.params})
+    changed = [k for k in keys if run.params.get(k) != other.params.get(k)]
+    told = [f"{k} {other.params.get(k)!r} -> {run.params.get(k)!r}" for k in changed]
+    return f"parameters differ: {printable('; '.join(told))}"
+
+
+def _canonical(params: Mapping[str, Any]) -> str:
+    """Return parameters as text in which a tuple and the list that JSON makes of it are equal."""
+    return json.dumps(dict(params), sort_keys=True, default=str)
+
+
+def _status(run: RunRecord) -> str:
+    word = {"skipped": "was skipped", "error": "failed"}.get(run.status, f"is {run.status}")
+    return f"{word}: {printable(run.reason)}" if run.reason else word
+
+
+def _is_meant(asked: str, metric: Metric, name: str) -> bool:
+    return name == asked or (asked == metric.name and metric.matches(name))
+
+
+def _why_none(run: RunRecord, check: Check, metric: Metric, named_so: Sequence[MeasureRecord]) -> str:
+    asked = _without_dataset(check.labels)
+    if absence := _absence(run, check.name, asked, metric):
+        return absence.removeprefix(": ")
+    if named_so:
+        return f"no such labels; there are {_some(m.labels for m in named_so)}"
+    others = sorted({m.metric for m in run.measures if metric.matches(m.metric)})
+    return f"the run has {', '.join(others)}" if others else "the run gave no such metric"
+
+
+def _absence(run: RunRecord, name: str, labels: Mapping[str, str], metric: Metric | None = None) -> str:
+    """Return ``: REASON`` where the run says why it has no such value, else nothing."""
+    for absent in run.absent:
+        theirs = _without_dataset(absent.get("labels") or {})
+        meant = absent["metric"] == name or (metric is not None and metric.name == absent["metric"])
+        if meant and (theirs.items() <= labels.items() or labels.items() <= theirs.items()):
+            return f": {printable(str(absent['reason']))}"
+    return ""
+
+
+def _finite(measure: MeasureRecord) -> MeasureRecord | Missing:
+    return measure if math.isfinite(measure.value) else Missing(f"the value is {measure.value}")
+
+
+def _without_dataset(labels: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in labels.items() if k != "dataset"}
+
+
+def _some(labels: Any, most: int = 4) -> str:
+    told = [named(one) or "none" for one in labels]
+    more = f" and {len(told) - most} more" if len(told) > most else ""
+    return "; ".join(told[:most]) + more

@@ -1,0 +1,135 @@
+"""The gate, from a version and a configuration to a recorded verdict: measure what is missing, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..registry.errors import AliasNotFound, ConfigError
+from ..registry.types import VerdictRecord
+from .config import check_against
+from .gate import Verdict, judge
+from .runner import discover, evaluate
+from .suite import Need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..registry.registry import Registry
+    from ..registry.types import Diff, IndexState, Progress, RunRecord, Version
+    from .config import Config
+
+DEFAULT_BASELINE = "production"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """A verdict and everything it rests on.
+
+    Attributes:
+        runs, baseline_runs: what was measured of the version and of its baseline.
+        diff: what changed from the baseline; None without one.
+        stale_indexes: indexes of the embedding that are stale now.
+    """
+
+    verdict: Verdict
+    runs: tuple[RunRecord, ...]
+    baseline_runs: tuple[RunRecord, ...]
+    diff: Diff | None
+    stale_indexes: tuple[IndexState, ...]
+
+
+def gate(
+    registry: Registry,
+    ref: str,
+    *,
+    config: Config | Path | str | None,
+    baseline: str | None = None,
+    no_baseline: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> GateResult:
+    """Hold a version against the checks of a configuration, and record the verdict.
+
+    Args:
+        registry: where the version is.
+        ref: the version.
+        config: the configuration, or the path of an ``embreg.toml``.
+        baseline: the version to compare with; by default the one that ``NAME@production`` names, if that
+            alias is there and names another version.
+        no_baseline: compare with nothing.
+        seed: of every random choice.
+        progress: told which run is being done.
+
+    Raises:
+        ConfigError: there is no configuration, it has no checks, or one that cannot be.
+        NotFound: no such version.
+    """
+    import numpy as np
+
+    settings = _loaded(config)
+    checks = settings.require_gates()
+    suites = discover()
+    check_against(settings, suites)
+    version = registry.resolve(ref)
+    base = None if no_baseline else _baseline(registry, version, baseline)
+    names = [name for name in suites if any(check.suite == name for check in checks)]
+
+    def measured(of: Version, against: Version | None, chosen: Sequence[str]) -> tuple[RunRecord, ...]:
+        return evaluate(
+            registry, of.ref, suites=chosen, baseline=against.ref if against else None,
+            params=settings.suites, seed=seed, progress=progress,
+        )  # fmt: skip
+
+    runs = measured(version, base, names)
+    compared = [name for name in names if Need.BASELINE not in suites[name].needs]
+    baseline_runs = measured(base, None, compared) if base and compared else ()
+    verdict = Verdict(
+        ref=version.ref,
+        baseline=base.ref if base else None,
+        checks=judge(checks, suites, runs, baseline_runs, registry.stored_table, np.random.default_rng(seed)),
+    )
+    registry.record_verdict(
+        VerdictRecord(
+            version=version.ref,
+            version_digest=version.digest,
+            baseline=base.ref if base else None,
+            baseline_digest=base.digest if base else None,
+            passed=verdict.passed,
+            config_digest=settings.digest,
+            checks=tuple(check.to_dict() for check in verdict.checks),
+        )
+    )
+    return GateResult(
+        verdict=verdict,
+        runs=runs,
+        baseline_runs=baseline_runs,
+        diff=registry.diff(base.ref, version.ref) if base else None,
+        stale_indexes=tuple(
+            i for i in registry.indexes() if i.stale and i.tracks.startswith(f"{version.name}@")
+        ),
+    )
+
+
+def _loaded(config: Config | Path | str | None) -> Config:
+    from pathlib import Path
+
+    from .config import Config, load_config
+
+    if config is None:
+        raise ConfigError(
+            "no embreg.toml here or in a folder above",
+            hint="write one with [[gates]], or name it with --config",
+        )
+    return config if isinstance(config, Config) else load_config(Path(config))
+
+
+def _baseline(registry: Registry, version: Version, asked: str | None) -> Version | None:
+    if asked is not None:
+        return registry.resolve(asked)
+    try:
+        found = registry.resolve(f"{version.name}@{DEFAULT_BASELINE}")
+    except AliasNotFound:
+        return None
+    return found if found.number != version.number else None

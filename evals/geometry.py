@@ -1,0 +1,214 @@
+"""Where each shared row went from one version to another: alignment, similarity, lengths.
+
+X and Y are the shared rows ``(n, d)`` (the narrower version padded with zeros), U and V their unit rows, Xc
+and Yc their centred rows. Three passes over the rows; memory does not hold a second copy of a table.
+
+- **Displacement**: 1 - cos(u_i, Q v_i), with the orthogonal Q that maximises the sum of those cosines, from
+  the singular value decomposition of U'V (Schönemann 1966), as Hamilton, Leskovec & Jurafsky 2016, section
+  3.2 align embeddings. Rows are *not* centred here: a cosine is taken about the origin, so a translation is
+  movement. Its mean is 1 - |U'V|_*/n.
+- **Procrustes residual**: (|Xc|² + |Yc|² - 2 |Xc'Yc|_*) / (|Xc|² + |Yc|²): lengths count, location does not.
+- **Debiased CKA**: the unbiased HSIC of Song et al. 2012, eq. 5, for linear kernels, normalised (Nguyen,
+  Raghu & Kornblith 2021, section 3). With a_i = |xc_i|² the row sums of its kernel without diagonal are -a,
+  so no n x n matrix is formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .shared import Floats, Shared
+
+#: Variance, in units of the squared mean norm, below what float32 rows can hold: all rows are equal.
+_NO_VARIANCE = 1e-14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """How the shared rows moved.
+
+    Attributes:
+        displacement: float64 ``(n,)``, cosine distance after alignment.
+        raw_cosine: float64 ``(n,)``; None where the widths differ.
+        norm_ratio: float64 ``(n,)``, new norm over old norm.
+        scalars: metric -> its value, or the reason why there is none.
+    """
+
+    displacement: Floats
+    raw_cosine: Floats | None
+    norm_ratio: Floats
+    scalars: dict[str, float | str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sums:
+    """First moments: norms ``(n,)``, means and means of unit rows ``(d,)`` of the old and new rows."""
+
+    norms: tuple[Floats, Floats]
+    means: tuple[Floats, Floats]
+    unit_means: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Products:
+    """Second moments; the centred rows are in units of the mean norm of their version.
+
+    Attributes:
+        unit: U'V, float64 ``(D, D)`` with D the larger width.
+        old, new, cross: Xc'Xc, Yc'Yc and Xc'Yc.
+        a, b: float64 ``(n,)``, squared norms of the centred rows.
+    """
+
+    unit: Floats
+    old: Floats
+    new: Floats
+    cross: Floats
+    a: Floats
+    b: Floats
+
+
+def unmoved(n: int) -> Geometry:
+    """Return the geometry of ``n`` rows that hold the same bytes in both versions: exact."""
+    zero = ("procrustes_residual", "norm_shift", "centroid_shift", "mean_cosine_change")
+    return Geometry(
+        displacement=np.zeros(n),
+        raw_cosine=np.ones(n),
+        norm_ratio=np.ones(n),
+        scalars={"cka": 1.0, **dict.fromkeys(zero, 0.0)},
+    )
+
+
+def measure(shared: Shared) -> Geometry:
+    """Return the geometry of the shared rows."""
+    sums, raw = _first_pass(shared)
+    products = _second_pass(shared, sums)
+    old, new = sums.norms
+    return Geometry(
+        displacement=_displacement(shared, sums, _rotation(products.unit)),
+        raw_cosine=raw if shared.same_width else None,
+        norm_ratio=new / old,
+        scalars={
+            "procrustes_residual": _residual(products, float(new.mean() / old.mean())),
+            "cka": _cka(products),
+            "norm_shift": float(new.mean() / old.mean() - 1),
+            "centroid_shift": _centroid_shift(shared, sums),
+            "mean_cosine_change": _mean_cosine_change(sums, shared.n),
+        },
+    )
+
+
+def _first_pass(shared: Shared) -> tuple[_Sums, Floats]:
+    norms = np.empty(shared.n), np.empty(shared.n)
+    totals = [np.zeros(d) for d in shared.widths], [np.zeros(d) for d in shared.widths]
+    raw = np.full(shared.n, np.nan)
+    for part, *rows in shared.blocks():
+        units = []
+        for side, x in enumerate(rows):
+            norms[side][part] = np.linalg.norm(x, axis=1)
+            units.append(x / norms[side][part, None])
+            totals[0][side] += x.sum(axis=0)
+            totals[1][side] += units[side].sum(axis=0)
+        if shared.same_width:
+            raw[part] = 1 - _half_squares(units[0] - units[1])
+    means, unit_means = ((old / shared.n, new / shared.n) for old, new in totals)
+    return _Sums(norms=norms, means=means, unit_means=unit_means), raw
+
+
+def _half_squares(x: Floats) -> Floats:
+    """Return |x_i|²/2: for the difference of unit rows 1 - cosine, without cancellation near 0."""
+    halves: Floats = np.einsum("ij,ij->i", x, x) / 2
+    return halves
+
+
+def _second_pass(shared: Shared, sums: _Sums) -> _Products:
+    width = max(shared.widths)
+    scales = [float(norms.mean()) for norms in sums.norms]
+    unit, old, new, cross = (np.zeros((width, width)) for _ in range(4))
+    a, b = np.empty(shared.n), np.empty(shared.n)
+    for part, *rows in shared.blocks():
+        u, v = (_widen(x / n[part, None], width) for x, n in zip(rows, sums.norms, strict=True))
+        unit += u.T @ v
+        apart = [(x - m) / s for x, m, s in zip(rows, sums.means, scales, strict=True)]
+        a[part], b[part] = (2 * _half_squares(x) for x in apart)
+        x, y = (_widen(z, width) for z in apart)
+        old += x.T @ x
+        new += y.T @ y
+        cross += x.T @ y
+    return _Products(unit=unit, old=old, new=new, cross=cross, a=a, b=b)
+
+
+def _widen(x: Floats, width: int) -> NDArray[np.float32]:
+    """Return float32 rows padded with zeros to ``width``."""
+    out = np.zeros((len(x), width), dtype=np.float32)
+    out[:, : x.shape[1]] = x
+    return out
+
+
+def _rotation(unit: Floats) -> Floats:
+    """Return the orthogonal Q ``(D, D)`` that maximises the sum of u_i'Q v_i. Source: Schönemann 1966."""
+    left, _, right = np.linalg.svd(unit)
+    rotation: Floats = left @ right
+    return rotation
+
+
+def _displacement(shared: Shared, sums: _Sums, rotation: Floats) -> Floats:
+    moved = np.empty(shared.n)
+    for part, x, y in shared.blocks():
+        u = x / sums.norms[0][part, None]
+        v = (y / sums.norms[1][part, None]) @ rotation[:, : y.shape[1]].T
+        v[:, : x.shape[1]] -= u
+        moved[part] = _half_squares(v)
+    return np.minimum(moved, 2.0)
+
+
+def _residual(products: _Products, ratio: float) -> float | str:
+    """Return the Procrustes residual; ``ratio`` is the new mean norm over the old one."""
+    old, new = products.a.sum(), products.b.sum() * ratio**2
+    if max(products.a.mean(), products.b.mean()) <= _NO_VARIANCE:
+        return "the shared rows are all equal, in both versions"
+    nuclear = np.linalg.svd(products.cross, compute_uv=False).sum() * ratio
+    return float(np.clip(1 - 2 * nuclear / (old + new), 0.0, 1.0))
+
+
+def _cka(products: _Products) -> float | str:
+    n = len(products.a)
+    if n < 4:
+        return f"debiased CKA needs at least 4 shared rows; there are {n}"
+    if min(products.a.mean(), products.b.mean()) <= _NO_VARIANCE:
+        return "the shared rows of a version are all equal"
+    own = _hsic(products.old, products.a, products.a), _hsic(products.new, products.b, products.b)
+    if min(own) <= 0:
+        return f"{n} shared rows are too few to tell the similarities of a version from none"
+    between = _hsic(products.cross, products.a, products.b)
+    return float(np.clip(between / np.sqrt(own[0]) / np.sqrt(own[1]), -1.0, 1.0))
+
+
+def _hsic(cross: Floats, a: Floats, b: Floats) -> float:
+    """Return n(n-3) times the unbiased HSIC of two linear kernels on centred rows.
+
+    ``cross`` is Xc'Yc; a, b are the squared norms of the rows. Source: Song et al. 2012, eq. 5.
+    """
+    n, diagonal = len(a), float(a @ b)
+    trace = float(np.square(cross).sum()) - diagonal
+    return trace + float(a.sum() * b.sum()) / ((n - 1) * (n - 2)) - 2 * diagonal / (n - 2)
+
+
+def _centroid_shift(shared: Shared, sums: _Sums) -> float | str:
+    if not shared.same_width:
+        return widths_differ(shared)
+    return float(np.linalg.norm(sums.means[1] - sums.means[0]) / sums.norms[0].mean())
+
+
+def _mean_cosine_change(sums: _Sums, n: int) -> float | str:
+    if n < 2:
+        return "one shared row has no other to be compared with"
+    old, new = ((n * float(m @ m) - 1) / (n - 1) for m in sums.unit_means)
+    return new - old
+
+
+def widths_differ(shared: Shared) -> str:
+    """Return the reason why old and new rows cannot be compared as they are."""
+    return "the widths differ: {} and {}".format(*shared.widths)

@@ -1,0 +1,239 @@
+"""Exact k nearest neighbours, blocked and tie-safe: the one hot kernel, and the oracle of recall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..registry.errors import InputError, UnknownChoice, UsageError
+from ..registry.types import METRICS
+from ..registry.vectors import Vectors, split
+from .sweep import bar, checked_norms, in_threads, prepare, sweep, sweep_self
+
+Rows = NDArray[np.int64]
+#: Elements of one float64 score block of the exact route (64 MiB).
+_EXACT_BLOCK = 8 << 20
+#: Elements gathered at a time to be scored in float64.
+_RESCORE_BLOCK = 1 << 20
+#: Multiplications below which the exact route is taken at once.
+_SMALL = 1 << 25
+#: Approximations kept beyond k, so that the k-th exact score is clear of everything dropped.
+_SLACK = 4
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """The nearest rows of some queries, best first.
+
+    Attributes:
+        rows: int64 ``(q, k)``, row numbers of the base.
+        scores: float32 ``(q, k)``: cosine, inner product or negated squared distance, so that higher
+            is always nearer.
+    """
+
+    rows: Rows
+    scores: NDArray[np.float32]
+
+
+def neighbors(
+    queries: Vectors, base: Vectors, k: int, metric: str = "cosine", *, exclude: Rows | None = None
+) -> Neighbors:
+    """Return the ``k`` rows of ``base`` nearest to each query, exactly.
+
+    Scores are float64 inner products (of float64-normalised rows for cosine) or negated squared
+    distances, rounded to float32 (saturated where they leave its range); the order is (score
+    descending, row ascending). A zero row has cosine 0 with every row.
+
+    Args:
+        queries: ``(q, d)`` float16, float32 or float64; read only, never changed.
+        base: ``(n, d)``, likewise.
+        k: at least 1, at most the number of rows that may answer.
+        metric: ``cosine``, ``dot`` or ``l2``.
+        exclude: int64 ``(q, e)``, rows of the base that may not answer each query; -1 pads.
+
+    Raises:
+        UnknownChoice: another metric.
+        UsageError: ``k`` is out of range, or ``exclude`` does not fit.
+        InputError: the arrays are not ``(q, d)`` and ``(n, d)``, or hold NaN or infinity.
+    """
+    x, y = _checked(queries, "queries"), _checked(base, "base")
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"queries have {x.shape[1]} dimensions, base has {y.shape[1]}")
+    barred = _check_exclude(exclude, len(x), len(y))
+    _check_call(k, len(y), _most_barred(barred), metric)
+    if len(x) * y.size < _SMALL:
+        return _exact(x, y, k, metric, barred)
+    left, right = prepare(x, y, metric)
+    kept, floor = sweep(left, right, min(k + _SLACK, len(y)), barred)
+    return _proven(x, y, k, metric, barred, kept, left.ceiling(floor, right.norms.max()))
+
+
+def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
+    """Return the ``k`` nearest other rows of each row of ``x`` ``(n, d)``; see ``neighbors``.
+
+    Raises:
+        UnknownChoice: another metric.
+        UsageError: ``k`` is below 1 or above n - 1.
+        InputError: ``x`` is not ``(n, d)``, or holds NaN or infinity.
+    """
+    y = _checked(x, "x")
+    _check_call(k, len(y), 1, metric)
+    own = np.arange(len(y))[:, None]
+    if len(y) * y.size < _SMALL:
+        return _exact(y, y, k, metric, own)
+    made, _ = prepare(y, y, metric)
+    kept, floor = sweep_self(made, min(k + _SLACK, len(y)))
+    return _proven(y, y, k, metric, own, kept, made.ceiling(floor, made.norms.max()))
+
+
+def _checked(x: Vectors, what: str) -> Vectors:
+    y = np.asarray(x)
+    if y.ndim != 2 or y.shape[1] == 0:
+        raise InputError(f"{what} must be (n, d) with d >= 1, not {y.shape}")
+    if y.dtype.kind != "f" or y.dtype.itemsize > 8:
+        raise InputError(f"{what} must be float16, float32 or float64, not {y.dtype}")
+    return y
+
+
+def _check_exclude(exclude: Rows | None, q: int, n: int) -> Rows:
+    if exclude is None:
+        return np.empty((q, 0), dtype=np.int64)
+    rows = np.asarray(exclude)
+    if rows.ndim != 2 or len(rows) != q or rows.dtype.kind not in "iu":
+        raise UsageError(f"exclude must be whole numbers ({q}, e), not {rows.dtype} {rows.shape}")
+    if rows.size and (rows.min() < -1 or rows.max() >= n):
+        raise UsageError(f"exclude holds rows outside 0 … {n - 1} (-1 pads)")
+    return rows.astype(np.int64, copy=False)
+
+
+def _most_barred(exclude: Rows) -> int:
+    """Return the largest number of distinct rows that one query excludes."""
+    if not exclude.size:
+        return 0
+    rows = np.sort(exclude, axis=1)
+    new = (rows[:, 1:] != rows[:, :-1]) & (rows[:, 1:] >= 0)
+    return int((new.sum(axis=1) + (rows[:, 0] >= 0)).max())
+
+
+def _check_call(k: int, n: int, barred: int, metric: str) -> None:
+    if metric not in METRICS:
+        raise UnknownChoice("metric", metric, METRICS)
+    if k < 1:
+        raise UsageError(f"k must be at least 1, not {k}")
+    if k > n - barred:
+        left = f", {barred} of them excluded" if barred else ""
+        raise UsageError(
+            f"k = {k} neighbours cannot be found among n = {n} rows{left}",
+            hint=f"k can be at most {max(n - barred, 0)}",
+        )
+
+
+def _proven(
+    x: Vectors,
+    y: Vectors,
+    k: int,
+    metric: str,
+    exclude: Rows,
+    kept: Rows,
+    ceiling: NDArray[np.float64],
+) -> Neighbors:
+    """Score the kept candidates in float64, and answer again where that does not prove the answer.
+
+    Args:
+        kept: int64 ``(q, K)`` candidates, -1 in empty places.
+        ceiling: float64 ``(q,)``; no other row has a higher score.
+    """
+    rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k), dtype=np.float32)
+
+    def rescore(part: slice) -> None:
+        rows[part], scores[part] = _rescored(x[part], y, k, metric, kept[part])
+
+    block = max(1, _RESCORE_BLOCK // (kept.shape[1] * y.shape[1]))
+    in_threads(rescore, list(split(len(x), block)))
+    unsure = np.flatnonzero(~(scores[:, -1] > _saturated(ceiling)))
+    if len(unsure):
+        again = _exact(x[unsure], y, k, metric, exclude[unsure])
+        rows[unsure], scores[unsure] = again.rows, again.scores
+    return Neighbors(rows, scores)
+
+
+def _rescored(x: Vectors, y: Vectors, k: int, metric: str, kept: Rows) -> tuple[Rows, NDArray[np.float32]]:
+    kept = np.sort(kept, axis=1)
+    left = _in_float64(x, metric)
+    right = _in_float64(np.take(y, kept.ravel(), axis=0), metric).reshape(*kept.shape, -1)
+    if metric == "l2":
+        right -= left[:, None, :]
+        exact = -np.einsum("qkd,qkd->qk", right, right)
+    else:
+        exact = np.einsum("qd,qkd->qk", left, right)
+    scores = _saturated(exact)
+    scores[kept < 0] = -np.inf
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(kept, best, axis=1), np.take_along_axis(scores, best, axis=1)
+
+
+def _saturated(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
+
+
+def _exact(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> Neighbors:
+    """Answer every query in float64: the definition itself, block by block."""
+    rows = np.empty((len(x), k), dtype=np.int64)
+    scores = np.empty((len(x), k), dtype=np.float32)
+    wide = min(len(y), max(4096, k))
+
+    def answer(part: slice) -> None:
+        rows[part], scores[part] = _exact_few(x[part], y, k, metric, exclude[part], wide)
+
+    in_threads(answer, list(split(len(x), max(1, _EXACT_BLOCK // wide))))
+    return Neighbors(rows, scores)
+
+
+def _exact_few(
+    x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows, wide: int
+) -> tuple[Rows, NDArray[np.float32]]:
+    queries = _in_float64(x, metric)
+    rows, scores = np.empty((len(x), 0), dtype=np.int64), np.empty((len(x), 0), dtype=np.float32)
+    for part in split(len(y), wide):
+        block = _score(queries, _in_float64(y[part], metric), metric)
+        bar(block, exclude - part.start)
+        new = _best(block, min(k, block.shape[1]))
+        scores = np.hstack([scores, np.take_along_axis(block, new, axis=1)])
+        rows = np.hstack([rows, new + part.start])
+        # Earlier blocks come first and hold lower rows: a stable sort keeps ties by row.
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        rows, scores = (np.take_along_axis(a, order, axis=1) for a in (rows, scores))
+    return rows, scores
+
+
+def _in_float64(x: Vectors, metric: str) -> NDArray[np.float64]:
+    y = x.astype(np.float64)
+    norms = checked_norms(y)
+    if metric == "cosine":
+        norms[norms == 0] = 1.0
+        y /= norms[:, None]
+    return y
+
+
+def _score(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDArray[np.float32]:
+    if metric == "l2":
+        from scipy.spatial.distance import cdist
+
+        # Differences taken one by one: 2xy - x² - y² would cancel between near duplicates.
+        scores: NDArray[Any] = -cdist(x, y, "sqeuclidean")
+    else:
+        scores = x @ y.T
+    return _saturated(scores)
+
+
+def _best(scores: NDArray[np.float32], k: int) -> Rows:
+    """Return the columns of the ``k`` best of each row, ascending; of equals the lowest columns."""
+    kth = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
+    better, equal = scores > kth, scores == kth
+    room = k - better.sum(axis=1, keepdims=True)
+    taken = better | (equal & (np.cumsum(equal, axis=1) <= room))
+    return np.nonzero(taken)[1].reshape(len(scores), k)

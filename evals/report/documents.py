@@ -1,0 +1,205 @@
+"""The JSON documents of the commands: their keys are a contract with other people's scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...registry.types import (
+        AliasMove,
+        Dataset,
+        Diff,
+        Event,
+        IndexState,
+        Registered,
+        RunRecord,
+        Version,
+    )
+    from ..gate import Verdict
+
+Document = dict[str, Any]
+
+
+def version(v: Version) -> Document:
+    """Return a version."""
+    return {
+        "ref": v.ref,
+        "name": v.name,
+        "version": v.number,
+        "digest": v.digest,
+        "content_digest": v.content_digest,
+        "rows": v.rows,
+        "dim": v.dim,
+        "dtype": v.dtype,
+        "space": v.space.to_dict(),
+        "aliases": list(v.aliases),
+        "message": v.message,
+        "source": v.source,
+        "created_at": v.created_at.isoformat(),
+        "created_by": v.created_by,
+        "bytes": v.nbytes,
+        "statistics": dict(v.statistics),
+    }
+
+
+def embeddings(versions: Iterable[Version]) -> Document:
+    """Return every embedding with its versions."""
+    by_name: dict[str, list[Version]] = {}
+    for v in versions:
+        by_name.setdefault(v.name, []).append(v)
+    return {
+        "embeddings": [
+            {
+                "name": name,
+                "latest": own[-1].number,
+                "aliases": {alias: v.number for v in own for alias in v.aliases},
+                "versions": [version(v) for v in own],
+            }
+            for name, own in by_name.items()
+        ]
+    }
+
+
+def registered(done: Registered) -> Document:
+    """Return what ``register`` did."""
+    return version(done.version) | {
+        "created": done.created,
+        "warnings": list(done.warnings),
+        "stale_indexes": [index(i) for i in done.stale_indexes],
+    }
+
+
+def index(state: IndexState) -> Document:
+    """Return the state of an index."""
+    return {
+        "name": state.name,
+        "tracks": state.tracks,
+        "tracked": state.tracked,
+        "built_from": state.built_from,
+        "state": state.state,
+        "relation": state.relation,
+        "repair": state.repair,
+        "reason": state.reason,
+        "factory": state.factory,
+        "search": state.search,
+        "metric": state.metric,
+        "rows": state.rows,
+        "bytes": state.nbytes,
+        "recall": state.recall,
+        "recall_k": state.recall_k,
+        "recall_queries": state.recall_queries,
+        "method": state.method,
+        "duration_s": state.duration_s,
+        "built_at": state.built_at.isoformat(),
+    }
+
+
+def indexes(states: Iterable[IndexState]) -> Document:
+    """Return the states of indexes."""
+    return {"indexes": [index(state) for state in states]}
+
+
+def diff(d: Diff, repair: str) -> Document:
+    """Return what changed, and the repair that an index of a type that can do everything would need."""
+    return {
+        "old": d.old,
+        "new": d.new,
+        "relation": d.relation,
+        "reordered": d.reordered,
+        "added": d.added,
+        "removed": d.removed,
+        "changed": d.changed,
+        "unchanged": d.unchanged,
+        "space_changes": [asdict(change) for change in d.space_changes],
+        "repair": repair,
+    }
+
+
+def alias_move(move: AliasMove) -> Document:
+    """Return the move of an alias."""
+    return {
+        "embedding": move.embedding,
+        "alias": move.alias,
+        "from": move.old,
+        "to": move.new,
+        "stale_indexes": [index(i) for i in move.stale_indexes],
+    }
+
+
+def events(given: Iterable[Event]) -> Document:
+    """Return the log."""
+    return {"events": [asdict(event) | {"at": event.at.isoformat()} for event in given]}
+
+
+def neighbors(found: Iterable[tuple[str, float]], **asked: Any) -> Document:
+    """Return neighbours or answers, best first."""
+    return asked | {"neighbors": [{"id": item, "score": score} for item, score in found]}
+
+
+def dataset(d: Dataset) -> Document:
+    """Return a dataset."""
+    return asdict(d) | {"created_at": d.created_at.isoformat()}
+
+
+def run(r: RunRecord) -> Document:
+    """Return a run with its measures."""
+    return {
+        "suite": r.suite,
+        "suite_version": r.suite_version,
+        "version": r.version,
+        "baseline": r.baseline,
+        "dataset": r.dataset,
+        "status": r.status,
+        "reason": r.reason,
+        "verdict": r.verdict,
+        "cached": r.cached,
+        "duration_s": r.duration_s,
+        "params": dict(r.params),
+        "seed": r.seed,
+        "measures": [m.to_dict() for m in r.measures],
+        "absent": [dict(a) for a in r.absent],
+        "notes": list(r.notes),
+        "items": r.items,
+    }
+
+
+def runs(given: Sequence[RunRecord]) -> Document:
+    """Return runs."""
+    return {"runs": [run(r) for r in given]}
+
+
+def drift(r: RunRecord) -> Document:
+    """Return a drift run with its verdict."""
+    return {"verdict": r.verdict} | runs([r])
+
+
+def history(steps: Sequence[RunRecord]) -> Document:
+    """Return drift from each version to the next."""
+    return {"history": [{"from": r.baseline, "to": r.version} | run(r) for r in steps]}
+
+
+def series(given: Sequence[RunRecord], metric: str | None) -> Document:
+    """Return one point per version, metric and labels: the newest measurement counts."""
+    points: dict[tuple[Any, ...], Document] = {}
+    for r in given:
+        for m in r.measures:
+            if metric not in (None, m.metric, f"{r.suite}.{m.metric}"):
+                continue
+            labels = dict(m.labels) | ({"dataset": r.dataset} if r.dataset else {})
+            labels |= {"baseline": r.baseline} if r.baseline else {}
+            point = {"ref": r.version, "metric": f"{r.suite}.{m.metric}", "labels": labels,
+                     "value": m.value, "n": m.n, "low": m.low, "high": m.high}  # fmt: skip
+            points[r.version, point["metric"], tuple(sorted(labels.items()))] = point
+    return {"series": list(points.values())}
+
+
+def gate(v: Verdict, stale: Iterable[IndexState] = ()) -> Document:
+    """Return a verdict, and the indexes that are stale."""
+    return v.to_dict() | {"stale_indexes": [index(i) for i in stale]}
+
+
+def error(kind: str, message: str, hint: str) -> Document:
+    """Return what went wrong."""
+    return {"error": {"type": kind, "message": message, "hint": hint}}

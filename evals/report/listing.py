@@ -1,0 +1,180 @@
+"""What the registry answers, for a terminal: one renderable per value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ...registry.errors import printable
+from .console import table
+
+if TYPE_CHECKING:
+    from ...registry.types import (
+        AliasMove,
+        Dataset,
+        Diff,
+        Event,
+        IndexState,
+        Registered,
+        Version,
+    )
+
+
+def nbytes(count: int) -> str:
+    """Return a size for people: ``76.3 MiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def versions(given: Sequence[Version]) -> RenderableType:
+    """Return versions, one a line."""
+    if not given:
+        return Text("nothing is registered yet: 'embreg register NAME FILE'")
+    columns = ("ref", "aliases", ">rows", ">dim", "dtype", "metric", ">size", "registered", "message")
+    return table(
+        columns,
+        (
+            (v.ref, ", ".join(v.aliases), v.rows, v.dim, v.dtype, v.space.metric, nbytes(v.nbytes),
+             v.created_at, v.message)
+            for v in given
+        ),
+    )  # fmt: skip
+
+
+def version(v: Version) -> RenderableType:
+    """Return everything about a version."""
+    facts: list[tuple[str, Any]] = [
+        ("ref", v.ref),
+        ("aliases", ", ".join(v.aliases)),
+        ("shape", f"{v.rows:,} x {v.dim} {v.dtype}"),
+        ("size", nbytes(v.nbytes)),
+        ("digest", f"sha256:{v.digest}"),
+        ("content", f"sha256:{v.content_digest}"),
+        ("message", v.message),
+        ("source", v.source),
+        ("registered", f"{v.created_at:%Y-%m-%d %H:%M:%S} UTC by {v.created_by}"),
+    ]
+    space = v.space.to_dict()
+    facts += [(f"space.{name}", _plain(space[name])) for name in space if name not in ("dim", "dtype")]
+    facts += [(name, _plain(value)) for name, value in v.statistics.items()]
+    return _facts(facts)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={v}" for k, v in value.items()) or "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> RenderableType:
+    lines = Text()
+    for name, value in facts:
+        lines.append(f"{name:<22}", style="dim")
+        lines.append(f"{printable(value, 1000)}\n")
+    lines.right_crop(1)
+    return lines
+
+
+def registered(done: Registered) -> RenderableType:
+    """Return what ``register`` did, what to know of it, and what is stale by it."""
+    v = done.version
+    what = "registered" if done.created else "already is"
+    head = Text.assemble(f"{what} ", (v.ref, "bold"), f"  {v.rows:,} x {v.dim} {v.dtype}, {nbytes(v.nbytes)}")
+    facts = Text(f"content sha256:{v.content_digest[:16]}…  {v.space.metric}, kind {v.space.kind}"
+                 f"{', normalised' if v.space.normalised else ''}", style="dim")  # fmt: skip
+    warnings = [Text(f"! {printable(w, 500)}", style="yellow") for w in done.warnings]
+    return Group(head, facts, *warnings, *_stale(done.stale_indexes))
+
+
+def _stale(states: Iterable[IndexState]) -> list[Text]:
+    return [
+        Text(
+            f"! index {s.name} is stale: {s.reason} -> {s.repair} ('embreg index rebuild {s.name}')",
+            style="yellow",
+        )
+        for s in states
+    ]
+
+
+def alias_move(move: AliasMove) -> RenderableType:
+    """Return the move of an alias and what is stale by it."""
+    head = f"{move.embedding}@{move.alias}: {move.old or '–'} -> {move.new or 'removed'}"
+    return Group(Text(head), *_stale(move.stale_indexes))
+
+
+def aliases(given: Mapping[str, str]) -> RenderableType:
+    """Return the aliases of an embedding."""
+    return table(("alias", "version"), given.items()) if given else Text("no aliases")
+
+
+def diff(d: Diff, repair: str) -> RenderableType:
+    """Return what changed between two versions."""
+    facts = [
+        ("relation", f"{d.relation}{' (reordered)' if d.reordered else ''}"),
+        ("added", f"{d.added:,}"),
+        ("removed", f"{d.removed:,}"),
+        ("changed", f"{d.changed:,}"),
+        ("unchanged", f"{d.unchanged:,}"),
+        ("repair of an index", repair),
+    ]
+    facts += [(f"space.{c.field}", f"{_plain(c.old)} -> {_plain(c.new)}") for c in d.space_changes]
+    return Group(Text(f"{d.old} -> {d.new}", style="bold"), _facts(facts))
+
+
+def indexes(states: Sequence[IndexState]) -> RenderableType:
+    """Return the state of indexes, one a line, and the cause of each stale one."""
+    if not states:
+        return Text("no indexes: 'embreg index build NAME REF --factory S'")
+    columns = ("index", "state", "repair", "tracks", "built from", "factory", ">rows", ">size", ">recall")
+    rows = (
+        (s.name, _state(s), str(s.repair), s.tracks, f"{s.built_from} ({s.method})", s.factory, s.rows,
+         nbytes(s.nbytes), None if s.recall is None else f"{s.recall:.4f} @{s.recall_k}")
+        for s in states
+    )  # fmt: skip
+    return Group(table(columns, rows), *_stale(s for s in states if s.stale))
+
+
+def _state(s: IndexState) -> Text:
+    return Text("✗ stale", style="yellow") if s.stale else Text("✓ fresh", style="green")
+
+
+def neighbors(found: Iterable[tuple[str, float]]) -> RenderableType:
+    """Return neighbours, best first."""
+    return table((">#", "id", ">score"), ((i, item, f"{s:.6f}") for i, (item, s) in enumerate(found, 1)))
+
+
+def events(given: Sequence[Event]) -> RenderableType:
+    """Return the log, oldest first."""
+    rows = ((f"{e.at:%Y-%m-%d %H:%M:%S}", e.action, e.subject, _detail(e.detail), e.actor) for e in given)
+    return table(("at (UTC)", "action", "subject", "detail", "by"), rows)
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    told = {k: v for k, v in detail.items() if v not in (None, "", [])}
+    return ", ".join(f"{k}={str(v)[:16] if k == 'digest' else v}" for k, v in told.items())
+
+
+def datasets(given: Sequence[Dataset]) -> RenderableType:
+    """Return the datasets, one a line."""
+    if not given:
+        return Text("no datasets: 'embreg dataset add NAME FILE --kind analogies|pairs|labels'")
+    rows = ((d.name, d.kind, d.items, d.digest[:12], d.source) for d in given)
+    return table(("dataset", "kind", ">items", "digest", "source"), rows)
+
+
+def series(points: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return metrics over versions."""
+    rows = (
+        (p["ref"], p["metric"], ", ".join(f"{k}={v}" for k, v in p["labels"].items()), p["value"], p["n"])
+        for p in points
+    )
+    return table(("ref", "metric", "labels", ">value", ">n"), rows)

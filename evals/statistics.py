@@ -1,0 +1,340 @@
+"""Intervals, paired tests and corrections: pure functions of numbers and a generator.
+
+Every random choice comes from the generator that is passed in, and is drawn block by block, so
+memory stays at some tens of megabytes whatever the number of items. Above some tens of thousands of
+different values the bulk of them is drawn from its normal limit, and only the extremes one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..registry.errors import UsageError
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+
+#: Random numbers drawn at a time.
+_BLOCK = 1 << 21
+#: Up to this many distinct values, how often each one is drawn is drawn instead of every item.
+_FEW = 256
+#: So many extremes are resampled or flipped one by one; the others are drawn from their limit.
+_EXTREMES = 8192
+#: A bootstrap of more different values than this draws only the extremes one by one.
+_MANY = 1 << 16
+
+
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
+    """Return the Wilson score interval of a proportion, within ``[0, 1]``.
+
+    Without trials nothing is known, and the interval is ``(0, 1)``.
+
+    Args:
+        successes: how many of the trials succeeded, ``0 … n``; a fraction where credit is partial.
+        n: trials.
+        confidence: between 0 and 1, exclusive.
+
+    Raises:
+        UsageError: an argument outside its range.
+
+    Source: Wilson 1927; Brown, Cai & DasGupta 2001, section 3.1.1.
+    """
+    if not 0 <= successes <= n:
+        raise UsageError(f"{successes} successes of {n} trials is no proportion")
+    z = _z(confidence)
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = successes / n, z * z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def fisher_z(r: float, n: int, confidence: float = 0.95) -> Interval:
+    """Return the interval of a correlation by Fisher's transform, within ``[-1, 1]``.
+
+    The standard error is ``1/sqrt(n - 3)``: exact in the limit for Pearson's r, a little narrow for
+    Spearman's. Up to three pairs say nothing, and the interval is ``(-1, 1)``.
+
+    Args:
+        r: the correlation, ``-1 … 1``.
+        n: pairs.
+        confidence: between 0 and 1, exclusive.
+
+    Raises:
+        UsageError: an argument outside its range.
+
+    Source: Fisher 1921.
+    """
+    if not -1 <= r <= 1:
+        raise UsageError(f"{r} is no correlation")
+    z = _z(confidence)
+    if n <= 3:
+        return -1.0, 1.0
+    if abs(r) == 1:
+        return r, r
+    half = z / math.sqrt(n - 3)
+    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+) -> Interval:
+    """Return the percentile bootstrap interval of the mean of independent items.
+
+    A single value says nothing about its own spread: its interval is the point itself.
+
+    Args:
+        values: ``(n,)`` finite numbers, n >= 1.
+        rng: where the resamples come from.
+        confidence: between 0 and 1, exclusive.
+        resamples: how many.
+
+    Raises:
+        UsageError: no values, values that are not finite, or an argument outside its range.
+
+    Source: Efron 1979; Efron & Tibshirani 1993, section 13.3.
+    """
+    x = _finite(values)
+    distinct, counts = np.unique(x, return_counts=True)
+    if len(distinct) <= _FEW:
+        drawn = rng.multinomial(len(x), counts / len(x), size=_positive(resamples))
+        return _percentiles(drawn @ distinct / len(x), confidence)
+    if len(distinct) > _MANY:
+        return _percentiles(_means_of_many(x, rng, resamples), confidence)
+
+    def means(rows: int) -> Floats:
+        index = rng.integers(0, len(x), size=(rows, len(x)), dtype=np.int32)
+        mean: Floats = x[index].mean(axis=1)
+        return mean
+
+    return _percentiles(_blocked(means, len(x), resamples), confidence)
+
+
+def cluster_bootstrap_mean(
+    values: ArrayLike,
+    clusters: Sequence[Any] | NDArray[Any],
+    rng: np.random.Generator,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+) -> Interval:
+    """Return the percentile bootstrap interval of a mean whose items come in clusters.
+
+    Whole clusters are drawn with replacement, and each resample is the ratio of its sum to its
+    number of items. A single cluster says nothing about the spread between clusters: its interval
+    is the point itself.
+
+    Args:
+        values: ``(n,)`` finite numbers, n >= 1.
+        clusters: ``(n,)`` integers or strings; equal ones are one cluster.
+        rng: where the resamples come from.
+        confidence: between 0 and 1, exclusive.
+        resamples: how many.
+
+    Raises:
+        UsageError: no values, values that are not finite, or lengths that differ.
+
+    Source: Davison & Hinkley 1997, section 3.8; Field & Welsh 2007.
+    """
+    x = _finite(values)
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(member) != len(x):
+        raise UsageError(f"{len(x)} values in {len(member)} cluster labels")
+    sums, sizes = np.bincount(member, weights=x), np.bincount(member).astype(np.float64)
+
+    def ratios(rows: int) -> Floats:
+        index = rng.integers(0, len(sums), size=(rows, len(sums)), dtype=np.int32)
+        ratio: Floats = sums[index].sum(axis=1) / sizes[index].sum(axis=1)
+        return ratio
+
+    return _percentiles(_blocked(ratios, len(sums), resamples), confidence)
+
+
+def mcnemar_exact(losses: int, wins: int) -> float:
+    """Return the one-sided p-value that losses exceed wins by chance, in ``(0, 1]``.
+
+    Losses are items that were right and are wrong now, wins the other way round; under the null
+    each of them is a fair coin: ``P(Binomial(losses + wins, 1/2) >= losses)``. Without either it
+    is 1.
+
+    Raises:
+        UsageError: a negative count.
+
+    Source: McNemar 1947; exact form as in Fay 2010.
+    """
+    if losses < 0 or wins < 0:
+        raise UsageError(f"{losses} losses and {wins} wins cannot be counted")
+    from scipy.stats import binom
+
+    return float(binom.sf(losses - 1, losses + wins, 0.5)) if losses else 1.0
+
+
+def paired_p(
+    old: ArrayLike,
+    new: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    worse: Literal["lower", "higher"],
+    permutations: int = 9999,
+) -> float:
+    """Return the one-sided p-value that the new values are worse than the old ones, item by item.
+
+    Where all values are 0 or 1 it is McNemar's exact test. Otherwise the signs of the differences
+    are flipped at random, and p is ``(1 + b) / (1 + B)`` with b the flips whose sum is at least the
+    observed one (sums equal up to rounding count as at least). Of more than 8,192 different
+    differences the largest are flipped one by one and the sum of the others is drawn from its
+    normal limit, whose variance is the sum of their squares.
+
+    Args:
+        old: ``(n,)`` finite values of the items before, n >= 1.
+        new: ``(n,)`` values of the same items now.
+        rng: where the flips come from.
+        worse: whether ``lower`` or ``higher`` values are worse.
+        permutations: B, at least 1.
+
+    Returns:
+        p in ``(0, 1]``; 1 when no item differs.
+
+    Raises:
+        UsageError: no values, values that are not finite, or lengths that differ.
+
+    Source: Fisher 1935, section 21; Phipson & Smyth 2010 for the added one.
+    """
+    before, after = _finite(old), _finite(new)
+    if len(before) != len(after):
+        raise UsageError(f"{len(before)} old and {len(after)} new values cannot be paired")
+    loss = before - after if worse == "lower" else after - before
+    if _binary(before) and _binary(after):
+        return mcnemar_exact(int((loss > 0).sum()), int((loss < 0).sum()))
+    size = np.abs(loss[loss != 0])
+    observed, slack = loss.sum(), 1e-12 * size.sum()
+    flipped = _flipped_sums(size, rng, _positive(permutations))
+    beyond = int((flipped >= observed - slack).sum())
+    return (1 + beyond) / (1 + permutations)
+
+
+def smallest_p(old: ArrayLike, new: ArrayLike, *, permutations: int = 9999) -> float:
+    """Return a bound that ``paired_p`` of so many items cannot fall below, whatever they do.
+
+    A test whose alpha lies under it can never reject. It is ``2^-n``, and at least one flip in
+    ``permutations + 1`` where values are not all 0 or 1.
+    """
+    before, after = _finite(old), _finite(new)
+    exact = _binary(before) and _binary(after)
+    return max(0.5 ** len(before), 0.0 if exact else 1 / (1 + permutations))
+
+
+def holm(pvalues: ArrayLike) -> Floats:
+    """Return Holm's adjusted p-values, in the order given; all tests below alpha may be rejected.
+
+    Args:
+        pvalues: ``(m,)`` in ``[0, 1]``; m may be 0.
+
+    Raises:
+        UsageError: a p-value outside ``[0, 1]``.
+
+    Source: Holm 1979.
+    """
+    p = np.asarray(pvalues, dtype=np.float64)
+    if not bool(np.all((p >= 0) & (p <= 1))):
+        raise UsageError("a p-value lies between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _means_of_many(x: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    """Return the means of ``draws`` resamples of many values.
+
+    How often each extreme is drawn is multinomial, as in the plain bootstrap; the sum of the m
+    draws that fall among the others is normal with m times their mean and variance.
+    """
+    by_distance = np.argsort(-np.abs(x - x.mean()), kind="stable")
+    extremes, rest = x[by_distance[:_EXTREMES]], x[by_distance[_EXTREMES:]]
+    shares = np.full(_EXTREMES + 1, 1 / len(x))
+    shares[-1] = len(rest) / len(x)
+
+    def means(rows: int) -> Floats:
+        drawn = rng.multinomial(len(x), shares, size=rows)
+        bulk = drawn[:, -1]
+        noise = rest.std() * np.sqrt(bulk) * rng.standard_normal(rows)
+        mean: Floats = (drawn[:, :-1] @ extremes + bulk * rest.mean() + noise) / len(x)
+        return mean
+
+    return _blocked(means, _EXTREMES, draws)
+
+
+def _flipped_sums(size: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    """Return ``draws`` sums of ``size`` under random signs."""
+    distinct, counts = np.unique(size, return_counts=True)
+    if len(distinct) <= _FEW:
+        positive = rng.binomial(counts, 0.5, size=(draws, len(counts)))
+        few: Floats = (2.0 * positive - counts) @ distinct
+        return few
+    size = np.sort(size)[::-1]
+    large, rest = size[:_EXTREMES], size[_EXTREMES:]
+
+    def sums(rows: int) -> Floats:
+        random = rng.integers(0, 256, size=(rows, -(-len(large) // 8)), dtype=np.uint8)
+        positive = np.unpackbits(random, axis=1, count=len(large))
+        flipped: Floats = 2.0 * (positive @ large) - large.sum()
+        return flipped
+
+    spread = math.sqrt(float(rest @ rest))
+    return _blocked(sums, len(large), draws) + spread * rng.standard_normal(draws)
+
+
+def _blocked(draw: Callable[[int], Floats], width: int, draws: int) -> Floats:
+    """Return ``draw`` called for blocks of resamples of ``width`` numbers each, put together."""
+    rows = max(1, _BLOCK // max(1, width))
+    starts = range(0, _positive(draws), rows)
+    return np.concatenate([draw(min(rows, draws - start)) for start in starts])
+
+
+def _percentiles(statistics: Floats, confidence: float) -> Interval:
+    tail = (1 - _share(confidence)) / 2
+    low, high = np.quantile(statistics, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _z(confidence: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + _share(confidence) / 2))
+
+
+def _share(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise UsageError(f"a confidence lies between 0 and 1, not at {confidence}")
+    return confidence
+
+
+def _positive(count: int) -> int:
+    if count < 1:
+        raise UsageError(f"at least one resample is needed, not {count}")
+    return count
+
+
+def _finite(values: ArrayLike) -> Floats:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not x.size or not bool(np.isfinite(x).all()):
+        raise UsageError("statistics need a list of at least one finite number")
+    return x
+
+
+def _binary(x: Floats) -> bool:
+    return bool(np.all((x == 0) | (x == 1)))

@@ -1,0 +1,325 @@
+"""Drift: what changed from the baseline to the candidate, on the ids that both hold.
+
+Three questions with different answers are kept apart: did the *meaning* change (who is near whom), did the
+*axes* change (can old and new vectors be compared), and what would an index of the old vectors return to
+the new encoder? Rows that are zero in either version take no part. The formulas are in ``evals.geometry``
+and ``evals.turnover``.
+
+The verdict is the first that holds. Kept is the overlap beyond chance, (o - c) / (1 - c), c = k / (n - 1):
+
+1. ``identical``: every row has its direction (1 - cosine <= ``same_direction``) and its length (within
+   ``same_norm``).
+2. ``rescaled``: every row has its direction; lengths differ.
+3. ``respaced``: kept < ``respaced``; no shared meaning.
+4. ``drifted``: kept < ``refined``.
+5. ``rotated``: another width, or mean raw cosine < ``rotated``; neighbours kept but axes moved: encode
+   queries anew, rebuild indexes.
+6. ``refined``: most neighbours kept, on the same axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...registry.errors import UsageError, printable
+from .. import geometry, turnover
+from ..geometry import Geometry
+from ..shared import Shared
+from ..statistics import bootstrap_mean
+from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
+from ..turnover import Turnover
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..subject import Subject
+
+_SHARE: dict[str, Any] = {"unit": "share", "better": Better.HIGHER, "low": 0.0, "high": 1.0}
+
+NEIGHBOR_OVERLAP = Metric(
+    "neighbor_overlap@k",
+    **_SHARE,
+    item="neighbor_overlap",
+    doc="Share of each row's k nearest neighbours that are still among them.",
+    source="Leszczynski et al. 2020, section 2.2",
+)
+RBO = Metric(
+    "rbo",
+    **_SHARE,
+    doc="Rank-biased overlap (p = 0.9, extrapolated) of each row's k nearest neighbours, in order.",
+    source="Webber, Moffat & Zobel 2010, section 4",
+)
+CROSS_RECALL = Metric(
+    "cross_recall@k",
+    **_SHARE,
+    doc="Share of a row's k new neighbours that its new vector finds among the old vectors.",
+    source="own",
+)
+SEMANTIC_DISPLACEMENT = Metric(
+    "semantic_displacement",
+    unit="cosine distance",
+    better=Better.LOWER,
+    low=0.0,
+    high=2.0,
+    item="semantic_displacement",
+    doc="Mean cosine distance of each row from its old self after the best rotation.",
+    source="Hamilton, Leskovec & Jurafsky 2016, section 3.3",
+)
+PROCRUSTES_RESIDUAL = Metric(
+    "procrustes_residual",
+    unit="share",
+    better=Better.LOWER,
+    low=0.0,
+    high=1.0,
+    doc="Share of the squared length of the centred rows that no rotation explains.",
+    source="Schönemann 1966",
+)
+CKA = Metric(
+    "cka",
+    unit="correlation",
+    better=Better.HIGHER,
+    low=-1.0,
+    high=1.0,
+    doc="Debiased linear centred kernel alignment: 1 for equal similarities, 0 for unrelated ones.",
+    source="Nguyen, Raghu & Kornblith 2021, section 3",
+)
+RAW_COSINE = Metric(
+    "raw_cosine",
+    unit="cosine",
+    better=Better.HIGHER,
+    low=-1.0,
+    high=1.0,
+    item="raw_cosine",
+    doc="Mean cosine of each row with its old self, unaligned: near 1, old and new vectors mix.",
+    source="own",
+)
+NORM_SHIFT = Metric(
+    "norm_shift",
+    unit="ratio",
+    better=Better.NEITHER,
+    low=-1.0,
+    doc="Mean norm of the new rows over that of the old ones, minus 1.",
+    source="own",
+)
+CENTROID_SHIFT = Metric(
+    "centroid_shift",
+    unit="ratio",
+    better=Better.LOWER,
+    low=0.0,
+    doc="Distance between the two centroids, in units of the old mean norm.",
+    source="own",
+)
+MEAN_COSINE_CHANGE = Metric(
+    "mean_cosine_change",
+    unit="cosine",
+    better=Better.NEITHER,
+    low=-2.0,
+    high=2.0,
+    doc="Change of the mean cosine over all pairs of distinct shared rows.",
+    source="Ethayarajh 2019, section 3",
+)
+SHARED_SHARE = Metric(
+    "shared_share",
+    **_SHARE,
+    doc="Share of the rows (of the baseline, of the candidate) whose id the other version holds too.",
+    source="own",
+)
+ADDED = Metric(
+    "added",
+    unit="rows",
+    better=Better.NEITHER,
+    low=0.0,
+    doc="Rows of the candidate whose id the baseline does not hold.",
+    source="own",
+)
+REMOVED = Metric(
+    "removed",
+    unit="rows",
+    better=Better.NEITHER,
+    low=0.0,
+    doc="Rows of the baseline whose id the candidate does not hold.",
+    source="own",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Parameters of the suite; the last five are the thresholds of the verdict (see the module).
+
+    Attributes:
+        k: neighbours of a row.
+        queries: rows whose neighbours are compared; all up to 10,000 shared rows. Where both versions hold
+            the same ids their shared graphs are compared whole, and this limits ``cross_recall@k`` only.
+        same_direction: largest 1 - cosine between equal directions.
+        same_norm: largest relative difference between equal lengths.
+        respaced: share of neighbours kept beyond chance below which no meaning is shared.
+        refined: share of neighbours kept beyond chance from which the meaning is kept.
+        rotated: mean raw cosine below which the axes moved.
+    """
+
+    k: int = 10
+    queries: int = 2000
+    same_direction: float = 1e-6
+    same_norm: float = 1e-3
+    respaced: float = 0.05
+    refined: float = 0.8
+    rotated: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.queries < 1:
+            raise UsageError(f"k = {self.k}, queries = {self.queries}: both are at least 1")
+        if self.respaced > self.refined:
+            raise UsageError(f"respaced = {self.respaced} lies above refined = {self.refined}")
+
+
+def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
+    """Compare the baseline of ``subject`` with ``subject``; see ``Params`` and the module.
+
+    Raises:
+        Skipped: there is no baseline, or nothing is shared with it.
+    """
+    if subject.baseline is None:
+        raise Skipped("needs a baseline")
+    shared = Shared.of(subject.baseline, subject)
+    same = shared.unchanged()
+    moves = geometry.unmoved(shared.n) if same else geometry.measure(shared)
+    same_neighbors = same and shared.old.space.metric == shared.new.space.metric
+    compare = turnover.unturned if same_neighbors else turnover.compare
+    lists = compare(shared, params.k, params.queries)
+    found = [
+        *_ids_found(shared),
+        *_moves_found(shared, moves),
+        *_lists_found(shared, lists, params, rng),
+    ]
+    verdict, why = _judge(shared, moves, lists, params)
+    return Findings(
+        measures=[m for m in found if isinstance(m, Measure)],
+        absent=[a for a in found if isinstance(a, Absent)],
+        items=_items(shared, moves, lists),
+        notes=[why, *_notes(shared, moves)],
+        verdict=verdict,
+    )
+
+
+def _ids_found(shared: Shared) -> list[Measure]:
+    old, new = shared.old.table.rows, shared.new.table.rows
+    return [
+        Measure(SHARED_SHARE.name, shared.ids / old, old, {"of": "baseline"}),
+        Measure(SHARED_SHARE.name, shared.ids / new, new, {"of": "candidate"}),
+        Measure(ADDED.name, float(new - shared.ids), new),
+        Measure(REMOVED.name, float(old - shared.ids), old),
+    ]
+
+
+def _moves_found(shared: Shared, moves: Geometry) -> list[Measure | Absent]:
+    raw = moves.raw_cosine
+    values: dict[str, float | str] = {
+        SEMANTIC_DISPLACEMENT.name: float(moves.displacement.mean()),
+        RAW_COSINE.name: geometry.widths_differ(shared) if raw is None else float(raw.mean()),
+        **moves.scalars,
+    }
+    return [
+        Absent(name, value) if isinstance(value, str) else Measure(name, value, shared.n)
+        for name, value in values.items()
+    ]
+
+
+def _lists_found(
+    shared: Shared, lists: Turnover | str, params: Params, rng: np.random.Generator
+) -> list[Measure | Absent]:
+    overlap, cross = NEIGHBOR_OVERLAP.at(params.k), CROSS_RECALL.at(params.k)
+    if isinstance(lists, str):
+        return [Absent(name, lists) for name in (overlap, RBO.name, cross)]
+    found: list[Measure | Absent] = []
+    for name, values in ((overlap, lists.overlap), (RBO.name, lists.rbo), (cross, lists.cross)):
+        if values is None:
+            found.append(Absent(name, geometry.widths_differ(shared)))
+            continue
+        low, high = bootstrap_mean(values, rng)
+        found.append(Measure(name, float(values.mean()), len(values), low=low, high=high))
+    return found
+
+
+def _judge(shared: Shared, moves: Geometry, lists: Turnover | str, params: Params) -> tuple[str | None, str]:
+    """Return the verdict and why: the decision list of the module, from its top."""
+    raw, gap = moves.raw_cosine, float(np.abs(moves.norm_ratio - 1).max())
+    if raw is not None and 1 - raw.min() <= params.same_direction:
+        verdict = "identical" if gap <= params.same_norm else "rescaled"
+        return verdict, (
+            f"{verdict}: every row has its direction (1 - cosine <= {params.same_direction:g}); lengths "
+            f"differ by at most {gap:.3g} (same_norm = {params.same_norm:g})"
+        )
+    if isinstance(lists, str):
+        return None, f"no verdict: {lists}"
+    chance = params.k / (shared.n - 1)
+    kept = float((lists.overlap.mean() - chance) / (1 - chance))
+    axes = "another width" if raw is None else f"mean raw cosine {raw.mean():.3f}"
+    if kept < params.refined:
+        verdict = "respaced" if kept < params.respaced else "drifted"
+    else:
+        moved = raw is None or raw.mean() < params.rotated
+        verdict = "rotated" if moved else "refined"
+    return verdict, (
+        f"{verdict}: {kept:.3f} of the neighbours kept beyond chance (respaced below {params.respaced:g}, "
+        f"drifted below {params.refined:g}); {axes} (rotated below {params.rotated:g})"
+    )
+
+
+def _notes(shared: Shared, moves: Geometry) -> list[str]:
+    notes = []
+    if zeros := shared.ids - shared.n:
+        notes.append(f"{zeros:,} of {shared.ids:,} shared rows are zero in a version: left out")
+    changes = shared.old.space.changes(shared.new.space)
+    if changes:
+        notes.append("space changed: " + "; ".join(printable(str(c)) for c in changes))
+    most = np.argsort(-moves.displacement, kind="stable")[:5]
+    if moves.displacement[most[0]] >= 5e-4:
+        names = zip(shared.new.table.ids_of(shared.new_rows[most]), most, strict=True)
+        told = [f"{printable(name, 40)} {moves.displacement[i]:.3f}" for name, i in names]
+        notes.append("moved most: " + ", ".join(told))
+    return notes
+
+
+def _items(shared: Shared, moves: Geometry, lists: Turnover | str) -> pa.Table:
+    import pyarrow as pa
+
+    overlap, asked = np.zeros(shared.n), np.zeros(shared.n, dtype=bool)
+    if isinstance(lists, Turnover):
+        overlap[lists.queries], asked[lists.queries] = lists.overlap, True
+    raw = moves.raw_cosine
+    return pa.table(
+        {
+            "item": shared.new.table.ids.combine_chunks().take(pa.array(shared.new_rows)),
+            "semantic_displacement": moves.displacement,
+            "neighbor_overlap": pa.array(overlap, mask=~asked),
+            "raw_cosine": pa.nulls(shared.n, pa.float64()) if raw is None else raw,
+        }
+    )
+
+
+SUITE = Suite(
+    name="drift",
+    version=1,
+    params=Params,
+    metrics=(
+        NEIGHBOR_OVERLAP,
+        SEMANTIC_DISPLACEMENT,
+        PROCRUSTES_RESIDUAL,
+        CKA,
+        RAW_COSINE,
+        CROSS_RECALL,
+        RBO,
+        NORM_SHIFT,
+        CENTROID_SHIFT,
+        MEAN_COSINE_CHANGE,
+        SHARED_SHARE,
+        ADDED,
+        REMOVED,
+    ),
+    needs=frozenset({Need.BASELINE}),
+    run=run,
+    doc="What changed from the baseline: the meaning, the axes, or only lengths?",
+)

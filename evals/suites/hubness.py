@@ -1,0 +1,200 @@
+"""Hubness: are a few rows everybody's neighbour?
+
+N_k(j), the k-occurrence of row j, is in how many k-nearest-neighbour lists it stands (its own left out); its
+mean is k, so hubs pay for themselves with antihubs. Sources: Radovanović, Nanopoulos & Ivanović 2010
+(skewness, section 3; antihubs, section 4.1); Feldbauer, Leodolter, Plant & Flexer 2018 (Robin Hood index);
+Flexer & Schnitzer 2015 (hub and antihub occurrence).
+
+Above some size the neighbour graph holds the lists of a sample only (``Subject.neighbors``). Counts on a sample
+are biased: most rows are in no list. The skewness is then estimated from factorial moments, which can be
+unbiased; the other figures are absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...registry.errors import UsageError, printable
+from ..statistics import wilson
+from ..suite import Absent, Better, Findings, Measure, Metric, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..subject import Subject
+
+_LOWER: dict[str, Any] = {"better": Better.LOWER}
+SKEWNESS = Metric(
+    "skewness",
+    unit="standard deviations",
+    **_LOWER,
+    doc="Skewness of the k-occurrences: 0 is even, above 1.4 hubs are strong.",
+    source="Radovanović et al. 2010, section 3",
+)
+ROBIN_HOOD = Metric(
+    "robin_hood",
+    unit="share",
+    **_LOWER,
+    low=0.0,
+    high=1.0,
+    doc="Share of the list slots that would have to change hands for all rows to occur equally often.",
+    source="Feldbauer et al. 2018, section 2.3",
+)
+GINI = Metric(
+    "gini",
+    unit="share",
+    **_LOWER,
+    low=0.0,
+    high=1.0,
+    doc="Gini coefficient of the k-occurrences: 0 when all are equal.",
+    source="Gini 1912",
+)
+ANTIHUB_RATE = Metric(
+    "antihub_rate",
+    unit="share",
+    **_LOWER,
+    low=0.0,
+    high=1.0,
+    doc="Share of the rows that are nobody's neighbour.",
+    source="Radovanović et al. 2010, section 4.1",
+)
+HUB_OCCURRENCE = Metric(
+    "hub_occurrence",
+    unit="share",
+    **_LOWER,
+    low=0.0,
+    high=1.0,
+    doc="Share of the list slots taken by hubs, the rows that occur at least 2k times.",
+    source="Flexer & Schnitzer 2015, section 3.3",
+)
+MAX_OCCURRENCE = Metric(
+    "max_occurrence",
+    unit="lists",
+    **_LOWER,
+    low=0.0,
+    doc="In how many lists the strongest hub stands.",
+    source="own",
+)
+_WHOLE = (ROBIN_HOOD, GINI, ANTIHUB_RATE, HUB_OCCURRENCE, MAX_OCCURRENCE)
+#: So many hubs are named.
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Parameters.
+
+    Attributes:
+        k: length of the neighbour lists.
+    """
+
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"hubness.k must be at least 1, not {self.k}")
+
+
+def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
+    """Measure the hubness of a table.
+
+    Raises:
+        Skipped: the table has fewer than k + 1 rows that are not zero.
+    """
+    graph = subject.neighbors(params.k)
+    counts = np.bincount(graph.rows.ravel(), minlength=subject.table.rows)[subject.valid]
+    skew = skewness(counts) if graph.whole else sampled_skewness(counts, len(graph.queries))
+    measures, absent = [], []
+    if skew is None:
+        reason = "all rows occur equally often" if graph.whole else "the sample shows no variance"
+        absent.append(Absent(SKEWNESS.name, reason))
+    else:
+        measures.append(Measure(SKEWNESS.name, skew, len(counts)))
+    if graph.whole:
+        measures += _whole(counts, params.k)
+    else:
+        reason = f"biased on the lists of a sample ({len(graph.queries):,} of {graph.n:,} rows)"
+        absent += [Absent(metric.name, reason) for metric in _WHOLE]
+    return Findings(
+        measures=measures,
+        absent=absent,
+        items=_items(subject, counts) if graph.whole else None,
+        notes=[_hubs(subject, counts, len(graph.queries))],
+    )
+
+
+def skewness(counts: NDArray[np.integer[Any]]) -> float | None:
+    """Return the biased skewness m3 / m2^1.5 of all counts ``(n,)``; None where they are equal."""
+    apart = counts - counts.mean()
+    m2 = float(np.square(apart).mean())
+    return float((apart**3).mean() / m2**1.5) if m2 > 0 else None
+
+
+def sampled_skewness(counts: NDArray[np.integer[Any]], queries: int) -> float | None:
+    """Estimate the skewness of N_k from counts ``(n,)`` on the lists of some rows only.
+
+    Of the N lists that hold a row, the number seen in Q of n lists drawn without replacement is
+    hypergeometric, so E[N'(N'-1)…(N'-r+1)] = N(N-1)…(N-r+1) prod_{i<r} (Q-i)/(n-i): the factorial moments
+    are unbiased, and the skewness follows from the first three.
+
+    Source: own; Johnson, Kemp & Kotz 2005, section 6.3, for the factorial moments.
+
+    Returns:
+        None where there are fewer than three lists, or the estimated variance is not positive.
+    """
+    n = len(counts)
+    if queries < 3:
+        return None
+    falling, scale, factorial = np.ones(n), 1.0, []
+    for i in range(3):
+        falling = falling * (counts - i)
+        scale *= (n - i) / (queries - i)
+        factorial.append(float(falling.mean()) * scale)
+    f1, f2, f3 = factorial
+    m1, m2, m3 = f1, f2 + f1, f3 + 3 * f2 + f1
+    variance = m2 - m1 * m1
+    return (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5 if variance > 0 else None
+
+
+def _whole(counts: NDArray[np.integer[Any]], k: int) -> list[Measure]:
+    n, slots = len(counts), int(counts.sum())
+    ranks = np.arange(1, n + 1)
+    gini = 2 * float(ranks @ np.sort(counts)) / (n * slots) - (n + 1) / n
+    antihubs = int((counts == 0).sum())
+    low, high = wilson(antihubs, n)
+    return [
+        Measure(ROBIN_HOOD.name, float(np.abs(counts - counts.mean()).sum()) / 2 / slots, n),
+        Measure(GINI.name, max(gini, 0.0), n),
+        Measure(ANTIHUB_RATE.name, antihubs / n, n, low=low, high=high),
+        Measure(HUB_OCCURRENCE.name, int(counts[counts >= 2 * k].sum()) / slots, n),
+        Measure(MAX_OCCURRENCE.name, float(counts.max()), n),
+    ]
+
+
+def _items(subject: Subject, counts: NDArray[np.integer[Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    ids = subject.table.ids_of(subject.valid)
+    return pa.table({"item": pa.array(ids, pa.string()), "k_occurrence": pa.array(counts, pa.int64())})
+
+
+def _hubs(subject: Subject, counts: NDArray[np.integer[Any]], lists: int) -> str:
+    top = np.argsort(-counts, kind="stable")[:_NAMED]
+    names = subject.table.ids_of(subject.valid[top])
+    told = [f"'{printable(name, 40)}' {counts[row]:,}" for name, row in zip(names, top, strict=True)]
+    return f"top hubs of {lists:,} lists: {', '.join(told)}"
+
+
+SUITE = Suite(
+    name="hubness",
+    version=1,
+    params=Params,
+    metrics=(SKEWNESS, *_WHOLE),
+    needs=frozenset(),
+    run=run,
+    doc="Are a few rows everybody's neighbour?",
+)

@@ -1,0 +1,278 @@
+"""Neighbour quality: are the nearest rows the right ones, do they agree, and how near are they?
+
+Everything is measured on the shared neighbour graph, which above some size holds the lists of a sample of the
+rows (``Subject.neighbors``), each among all rows. Sources: Manning, Raghavan & Schütze 2008, section 16.3
+(purity); Jarvis & Patrick 1973 and Jégou, Harzallah & Schmid 2007 (reciprocity).
+
+Labels come from the attribute column ``label``, or from a dataset of kind ``labels``. Rows without a label are not
+scored, and as a neighbour count as wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...registry.errors import UsageError, printable
+from ...registry.vectors import split, unit_rows
+from .. import knn
+from ..statistics import bootstrap_mean, wilson
+from ..suite import Absent, Better, Findings, Measure, Metric, Suite
+
+if TYPE_CHECKING:
+    from ..subject import NeighborGraph, Subject
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_SHARE: dict[str, Any] = {"unit": "share", "low": 0.0, "high": 1.0}
+PURITY = Metric(
+    "purity@k",
+    **_SHARE,
+    better=Better.HIGHER,
+    item="purity",
+    doc="Share of a row's k nearest neighbours with its own label.",
+    source="Manning, Raghavan & Schütze 2008, section 16.3",
+)
+LIFT = Metric(
+    "purity_lift@k",
+    unit="ratio",
+    low=0.0,
+    better=Better.HIGHER,
+    doc="Purity over the purity that neighbours drawn at random would have.",
+    source="own",
+)
+LABEL_COVERAGE = Metric(
+    "label_coverage",
+    **_SHARE,
+    better=Better.HIGHER,
+    doc="Share of the rows of the neighbour graph that have a label.",
+    source="own",
+)
+RECIPROCITY = Metric(
+    "reciprocity@k",
+    **_SHARE,
+    better=Better.HIGHER,
+    item="reciprocity",
+    doc="Share of the neighbour relations that go both ways.",
+    source="Jarvis & Patrick 1973",
+)
+TOP1_COSINE = Metric(
+    "top1_cosine",
+    unit="cosine",
+    low=-1.0,
+    high=1.0,
+    better=Better.NEITHER,
+    item="top1_cosine",
+    doc="Cosine of a row with its nearest neighbour: the mean, and quantiles q.",
+    source="own",
+)
+MARGIN = Metric(
+    "margin@k",
+    unit="score",
+    low=0.0,
+    better=Better.NEITHER,
+    doc="Quantile q of the gap between the score of the first and of the k-th neighbour.",
+    source="own",
+)
+DUPLICATE_RATE = Metric(
+    "duplicate_rate",
+    **_SHARE,
+    better=Better.LOWER,
+    doc="Share of the rows whose nearest neighbour points the same way: cosine above 1 - 1e-6.",
+    source="own",
+)
+_QUANTILES = (0.05, 0.5, 0.95)
+_SAME = 1 - 1e-6
+#: More classes than this are not reported one by one.
+_CLASSES = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Parameters.
+
+    Attributes:
+        k: how many neighbours.
+        label: attribute column with the label of each row; empty for none.
+        edges: neighbour relations that are followed back to estimate reciprocity on a sampled graph.
+    """
+
+    k: int = 10
+    label: str = ""
+    edges: int = 2000
+
+    def __post_init__(self) -> None:
+        for name, value in (("k", self.k), ("edges", self.edges)):
+            if value < 1:
+                raise UsageError(f"neighbors.{name} must be at least 1, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Class of each row of the table, int64 ``(n,)``, -1 where it has none; and the names of the classes."""
+
+    codes: Rows
+    names: list[str]
+
+
+def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
+    """Measure the neighbourhoods of a table.
+
+    Raises:
+        Skipped: the table has fewer than k + 1 rows that are not zero.
+        ItemNotFound: the table has no column ``params.label``.
+    """
+    graph = subject.neighbors(params.k)
+    columns: dict[str, Floats | None] = {"top1_cosine": _top1(subject, graph)}
+    found: list[Measure | Absent] = list(_nearness(graph, columns["top1_cosine"], rng))
+    if graph.whole:
+        mutual = mutuality(graph)
+        columns["reciprocity"] = mutual.mean(axis=1)
+        low, high = bootstrap_mean(columns["reciprocity"], rng)
+        value = float(mutual.mean())
+        found.append(Measure(RECIPROCITY.at(graph.k), value, len(mutual), low=low, high=high))
+    else:
+        found.append(_followed_back(subject, graph, params.edges, rng))
+    labels = _labels(subject, params.label)
+    if labels is None:
+        reason = "no labels: name an attribute column in neighbors.label"
+        found += [Absent(m.at(graph.k), reason) for m in (PURITY, LIFT, LABEL_COVERAGE)]
+    else:
+        columns["purity"] = same = purity(graph, labels.codes)
+        found += _purity(subject, graph, labels, same, rng)
+    return Findings(
+        measures=[f for f in found if isinstance(f, Measure)],
+        absent=[f for f in found if isinstance(f, Absent)],
+        items=_items(subject, graph, columns),
+    )
+
+
+def _top1(subject: Subject, graph: NeighborGraph) -> Floats:
+    if subject.space.metric == "cosine":
+        return np.clip(graph.scores[:, 0].astype(np.float64), -1.0, 1.0)
+    cosines = np.empty(len(graph.queries))
+    for part in split(len(cosines), 8192):
+        pair = graph.queries[part], graph.rows[part, 0]
+        x, y = (unit_rows(subject.table.take(rows)).astype(np.float64) for rows in pair)
+        cosines[part] = np.einsum("ij,ij->i", x, y)
+    return np.clip(cosines, -1.0, 1.0)
+
+
+def _nearness(graph: NeighborGraph, top1: Floats, rng: np.random.Generator) -> Iterator[Measure | Absent]:
+    n = len(top1)
+    low, high = bootstrap_mean(top1, rng)
+    yield Measure(TOP1_COSINE.name, float(top1.mean()), n, low=low, high=high)
+    for q, value in zip(_QUANTILES, np.quantile(top1, _QUANTILES), strict=True):
+        yield Measure(TOP1_COSINE.name, float(value), n, {"q": str(q)})
+    margin = graph.scores[:, 0].astype(np.float64) - graph.scores[:, -1]
+    for q, value in zip(_QUANTILES, np.quantile(margin, _QUANTILES), strict=True):
+        yield Measure(MARGIN.at(graph.k), float(value), n, {"q": str(q)})
+    same = int((top1 > _SAME).sum())
+    low, high = wilson(same, n)
+    yield Measure(DUPLICATE_RATE.name, same / n, n, low=low, high=high)
+
+
+def mutuality(graph: NeighborGraph) -> NDArray[np.bool_]:
+    """Return, for each place ``(n, k)`` of a whole graph, whether that neighbour lists the row as well."""
+    # Row numbers go up to the largest query, so this names every directed edge once.
+    base = int(graph.queries[-1]) + 1
+    there = graph.queries[:, None] * base + graph.rows
+    back = graph.rows * base + graph.queries[:, None]
+    known = np.sort(there, axis=None)
+    place = np.searchsorted(known, back)
+    mutual: NDArray[np.bool_] = known[np.minimum(place, known.size - 1)] == back
+    return mutual
+
+
+def _followed_back(subject: Subject, graph: NeighborGraph, edges: int, rng: np.random.Generator) -> Measure:
+    """Estimate reciprocity: find the neighbours of the far ends of some random edges."""
+    drawn = np.sort(rng.choice(graph.rows.size, size=min(edges, graph.rows.size), replace=False))
+    origin, end = graph.queries[drawn // graph.k], graph.rows.reshape(-1)[drawn]
+    valid, vectors = subject.valid, subject.table.vectors
+    base = vectors if len(valid) == len(vectors) else vectors[valid]
+    own = np.searchsorted(valid, end)
+    found = knn.neighbors(base[own], base, graph.k, subject.space.metric, exclude=own[:, None])
+    mutual = int((valid[found.rows] == origin[:, None]).any(axis=1).sum())
+    low, high = wilson(mutual, len(drawn))
+    return Measure(RECIPROCITY.at(graph.k), mutual / len(drawn), len(drawn), low=low, high=high)
+
+
+def _labels(subject: Subject, column: str) -> _Labels | None:
+    if column:
+        values = subject.table.column(column)
+    elif subject.dataset is not None and subject.dataset.kind == "labels":
+        given = subject.dataset.rows
+        place = pa.compute.index_in(subject.table.ids, value_set=given.column("id").cast(pa.large_string()))
+        values = given.column("label").take(place)
+    else:
+        return None
+    coded = pa.chunked_array([values]).combine_chunks() if isinstance(values, pa.Array) else values
+    coded = coded.cast(pa.large_string()).combine_chunks().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return _Labels(codes, coded.dictionary.to_pylist())
+
+
+def purity(graph: NeighborGraph, codes: Rows) -> Floats:
+    """Return the share of each query's neighbours with its own label, NaN for queries without one."""
+    own = codes[graph.queries]
+    same = (codes[graph.rows] == own[:, None]).mean(axis=1)
+    return np.where(own >= 0, same, np.nan)
+
+
+def _purity(
+    subject: Subject, graph: NeighborGraph, labels: _Labels, same: Floats, rng: np.random.Generator
+) -> Iterator[Measure | Absent]:
+    own = labels.codes[graph.queries]
+    known = own >= 0
+    n, k = int(known.sum()), graph.k
+    low, high = wilson(n, len(own))
+    yield Measure(LABEL_COVERAGE.name, n / len(own), len(own), low=low, high=high)
+    if not n:
+        yield from (Absent(m.at(k), "no row of the graph has a label") for m in (PURITY, LIFT))
+        return
+    mean = float(same[known].mean())
+    low, high = bootstrap_mean(same[known], rng)
+    yield Measure(PURITY.at(k), mean, n, low=low, high=high)
+    rows = labels.codes[subject.valid]
+    sizes = np.bincount(rows[rows >= 0], minlength=len(labels.names))
+    chance = float((sizes[own[known]] - 1).mean()) / (graph.n - 1)
+    if chance > 0:
+        yield Measure(LIFT.at(k), mean / chance, n)
+    else:
+        yield Absent(LIFT.at(k), "every row has a label of its own")
+    classes = np.unique(own[known])
+    if 1 < len(classes) <= _CLASSES:
+        for code in classes:
+            these = same[own == code]
+            yield Measure(
+                PURITY.at(k), float(these.mean()), len(these), {"class": printable(labels.names[code])}
+            )
+
+
+def _items(subject: Subject, graph: NeighborGraph, columns: dict[str, Floats | None]) -> pa.Table:
+    made = {"item": pa.array(subject.table.ids_of(graph.queries), pa.string())}
+    for name in ("top1_cosine", "purity", "reciprocity"):
+        values = columns.get(name)
+        made[name] = (
+            pa.nulls(len(graph.queries), pa.float64())
+            if values is None
+            else pa.array(values, pa.float64(), from_pandas=True)
+        )
+    return pa.table(made)
+
+
+SUITE = Suite(
+    name="neighbors",
+    version=1,
+    params=Params,
+    metrics=(PURITY, LIFT, LABEL_COVERAGE, RECIPROCITY, TOP1_COSINE, MARGIN, DUPLICATE_RATE),
+    needs=frozenset(),
+    run=run,
+    doc="Are the nearest rows the right ones, do they agree, and how near are they?",
+)

@@ -1,0 +1,1 @@
+"""Schema migrations (Alembic). ``embreg db upgrade`` runs them."""

@@ -1,0 +1,69 @@
+"""Where a registry lives: its database, its blobs, and who acts on them. Every verb is given one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from . import catalog
+from .blobs import BlobStore
+from .catalog import Actor
+from .database import Database
+from .dependents import Diffs
+from .manifest import Manifest
+from .types import Ref, Version
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .tables import EmbeddingTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """The parts of one open registry."""
+
+    root: Path
+    database: Database
+    blobs: BlobStore
+    actor: Actor
+
+    def table(self, digest: str) -> EmbeddingTable:
+        """Return the table of a manifest digest; its parts are opened when they are read.
+
+        Raises:
+            CorruptBlob: the manifest is missing or damaged.
+        """
+        from .tables import EmbeddingTable, Part
+
+        manifest = Manifest.from_bytes(self.blobs.read(digest))
+        parts = [Part(part.rows, self._loader(part.digest, manifest.storage)) for part in manifest.parts]
+        return EmbeddingTable(parts, manifest.space)
+
+    def _loader(self, digest: str, storage: str) -> Callable[[], pa.Table]:
+        from .tables import load_part
+
+        return lambda: load_part(self.blobs.path(digest), storage, digest)
+
+    def diffs(self) -> Diffs:
+        """Return an empty store of diffs, for one transaction."""
+        return Diffs(self.table)
+
+    def resolve(self, ref: str | Ref) -> Version:
+        """Return the version that a reference names."""
+        with self.database.read() as session:
+            return self.version(session, ref)
+
+    def version(self, session: Session, ref: str | Ref) -> Version:
+        """Return the version that a reference names, as one transaction sees it."""
+        row = catalog.resolve(session, to_ref(ref))
+        return catalog.to_version(row, catalog.alias_names(session, [row.id]).get(row.id, ()))
+
+
+def to_ref(ref: str | Ref) -> Ref:
+    """Return a reference, read from text if it is not one yet."""
+    return ref if isinstance(ref, Ref) else Ref.parse(ref)

@@ -1,0 +1,314 @@
+"""What was measured, and on what: runs, measures, verdicts, datasets, shared artifacts."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from . import catalog
+from .blobs import BlobStore
+from .errors import CorruptBlob, DatasetNotFound, did_you_mean, printable
+from .home import Home
+from .orm import ArtifactRow, DatasetRow, MeasureRow, RunRow, VerdictRow, VersionRow
+from .types import Dataset, MeasureRecord, Ref, RunRecord, VerdictRecord, check_name, utc_now
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+
+def put_table(blobs: BlobStore, table: pa.Table) -> str:
+    """Store a small Arrow table as Parquet; return its digest."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="ZSTD")
+    return blobs.put([sink.getbuffer()]).digest
+
+
+def get_table(blobs: BlobStore, digest: str) -> pa.Table:
+    """Read what ``put_table`` stored, checked against its digest."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(io.BytesIO(blobs.read(digest)))
+
+
+def put_arrays(blobs: BlobStore, arrays: Arrays) -> str:
+    """Store named arrays as ``.npz``; return the digest."""
+    import numpy as np
+
+    sink = io.BytesIO()
+    np.savez(sink, allow_pickle=False, **arrays)
+    return blobs.put([sink.getbuffer()]).digest
+
+
+def get_arrays(blobs: BlobStore, digest: str) -> Arrays:
+    """Read what ``put_arrays`` stored, checked against its digest."""
+    import numpy as np
+
+    with np.load(io.BytesIO(blobs.read(digest)), allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+def find_dataset(session: Session, name: str) -> DatasetRow:
+    """Return the row of a dataset.
+
+    Raises:
+        DatasetNotFound: there is none of that name.
+    """
+    row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
+    if row is None:
+        known = session.scalars(select(DatasetRow.name)).all()
+        hint = did_you_mean(name, known, "'embreg dataset add NAME FILE --kind KIND' registers one")
+        raise DatasetNotFound(f"no dataset '{printable(name)}'", hint=hint)
+    return row
+
+
+def to_dataset(row: DatasetRow) -> Dataset:
+    """Return the value of a dataset row."""
+    return Dataset(
+        name=row.name,
+        kind=row.kind,
+        digest=row.digest,
+        items=row.items,
+        source=row.source,
+        created_at=row.created_at,
+    )
+
+
+def add_dataset(home: Home, name: str, path: Path, kind: str, encoding: str) -> Dataset:
+    """Parse and store a dataset; see ``Registry.add_dataset``."""
+    from . import datasets
+
+    check_name(name, "name of a dataset")
+    table = datasets.parse(path, kind, encoding=encoding)
+    digest = put_table(home.blobs, table)
+    with home.database.write() as session:
+        row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
+        if row is None:
+            row = DatasetRow(name=name)
+            session.add(row)
+        row.kind, row.digest, row.items = kind, digest, table.num_rows
+        row.source, row.created_at = str(path), utc_now()
+        catalog.log_event(session, home.actor, "dataset.added", name, kind=kind, digest=digest)
+        session.flush()
+        return to_dataset(row)
+
+
+def datasets(session: Session, kind: str | None) -> tuple[Dataset, ...]:
+    """Return the datasets by name: all, or those of one kind."""
+    query = select(DatasetRow).order_by(DatasetRow.name)
+    if kind is not None:
+        query = query.where(DatasetRow.kind == kind)
+    return tuple(to_dataset(row) for row in session.scalars(query))
+
+
+def add_run(home: Home, run: RunRecord, items: pa.Table | None) -> RunRecord:
+    """Store a run and its items, with an event; see ``Registry.record``."""
+    if items is not None:
+        run = replace(run, items=put_table(home.blobs, items))
+    with home.database.write() as session:
+        insert_run(session, run)
+        catalog.log_event(
+            session,
+            home.actor,
+            "run.recorded",
+            run.version,
+            embedding=Ref.parse(run.version).name,
+            suite=run.suite,
+            status=run.status,
+            baseline=run.baseline,
+            dataset=run.dataset,
+        )
+    return run
+
+
+def insert_run(session: Session, run: RunRecord) -> None:
+    """Write a run down with its measures."""
+    row = RunRow(
+        version=_by_ref(session, run.version),
+        baseline=_by_ref(session, run.baseline) if run.baseline else None,
+        suite=run.suite,
+        suite_version=run.suite_version,
+        dataset=run.dataset,
+        dataset_digest=run.dataset_digest,
+        params=dict(run.params),
+        status=run.status,
+        reason=run.reason,
+        verdict=run.verdict,
+        seed=run.seed,
+        duration_s=run.duration_s,
+        cache_key=run.cache_key,
+        absent=[dict(a) for a in run.absent],
+        notes=list(run.notes),
+        items=run.items,
+        created_at=utc_now(),
+    )
+    row.measures = [
+        MeasureRow(metric=m.metric, labels=dict(m.labels), value=m.value, n=m.n, low=m.low, high=m.high)
+        for m in run.measures
+    ]
+    session.add(row)
+
+
+def _by_ref(session: Session, ref: str) -> VersionRow:
+    return catalog.resolve(session, Ref.parse(ref))
+
+
+def to_run(row: RunRow) -> RunRecord:
+    """Return the value of a run row."""
+    return RunRecord(
+        suite=row.suite,
+        suite_version=row.suite_version,
+        version=catalog.ref_of(row.version),
+        version_digest=row.version.digest,
+        baseline=catalog.ref_of(row.baseline) if row.baseline is not None else None,
+        baseline_digest=row.baseline.digest if row.baseline is not None else None,
+        dataset=row.dataset,
+        dataset_digest=row.dataset_digest,
+        params=row.params,
+        status=row.status,
+        reason=row.reason,
+        verdict=row.verdict,
+        seed=row.seed,
+        duration_s=row.duration_s,
+        cache_key=row.cache_key,
+        measures=tuple(
+            MeasureRecord(metric=m.metric, labels=m.labels, value=m.value, n=m.n, low=m.low, high=m.high)
+            for m in row.measures
+        ),
+        absent=tuple(row.absent),
+        notes=tuple(row.notes),
+        items=row.items,
+        created_at=row.created_at,
+    )
+
+
+def cached_run(session: Session, cache_key: str) -> RunRecord | None:
+    """Return the newest finished run of a cache key."""
+    query = select(RunRow).where(RunRow.cache_key == cache_key, RunRow.status == "done")
+    row = session.scalar(query.order_by(RunRow.id.desc()).limit(1))
+    return None if row is None else to_run(row)
+
+
+def runs_of(
+    session: Session, *, embedding: str | None = None, version: str | None = None, suite: str | None = None
+) -> tuple[RunRecord, ...]:
+    """Return runs, oldest first: of all versions of an embedding, of one version, of one suite."""
+    query = select(RunRow).join(VersionRow, RunRow.version_id == VersionRow.id)
+    if embedding is not None:
+        query = query.where(VersionRow.embedding_id == catalog.find_embedding(session, embedding).id)
+    if version is not None:
+        query = query.where(RunRow.version_id == _by_ref(session, version).id)
+    if suite is not None:
+        query = query.where(RunRow.suite == suite)
+    query = query.where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.number, RunRow.id)
+    return tuple(to_run(row) for row in session.scalars(query))
+
+
+def add_verdict(home: Home, verdict: VerdictRecord) -> None:
+    """Store a verdict, with an event."""
+    with home.database.write() as session:
+        insert_verdict(session, verdict)
+        catalog.log_event(
+            session,
+            home.actor,
+            "gate.passed" if verdict.passed else "gate.failed",
+            verdict.version,
+            embedding=Ref.parse(verdict.version).name,
+            baseline=verdict.baseline,
+        )
+
+
+def insert_verdict(session: Session, verdict: VerdictRecord) -> None:
+    """Write a gate's answer down."""
+    session.add(
+        VerdictRow(
+            version=_by_ref(session, verdict.version),
+            baseline=_by_ref(session, verdict.baseline) if verdict.baseline else None,
+            version_digest=verdict.version_digest,
+            baseline_digest=verdict.baseline_digest,
+            passed=verdict.passed,
+            config_digest=verdict.config_digest,
+            checks=[dict(c) for c in verdict.checks],
+            created_at=utc_now(),
+        )
+    )
+
+
+def newest_verdict(session: Session, digest: str, baseline_digest: str | None) -> VerdictRecord | None:
+    """Return the newest verdict on one pair of manifest digests."""
+    query = select(VerdictRow).where(VerdictRow.version_digest == digest)
+    query = query.where(VerdictRow.baseline_digest.is_(baseline_digest) if baseline_digest is None
+                        else VerdictRow.baseline_digest == baseline_digest)  # fmt: skip
+    row = session.scalar(query.order_by(VerdictRow.id.desc()).limit(1))
+    if row is None:
+        return None
+    return VerdictRecord(
+        version=catalog.ref_of(row.version),
+        version_digest=row.version_digest,
+        baseline=catalog.ref_of(row.baseline) if row.baseline is not None else None,
+        baseline_digest=row.baseline_digest,
+        passed=row.passed,
+        config_digest=row.config_digest,
+        checks=tuple(row.checks),
+        created_at=row.created_at,
+    )
+
+
+def get_artifact(session: Session, blobs: BlobStore, version_digest: str, name: str) -> Arrays | None:
+    """Return shared arrays of a version; None where there are none, or they are damaged."""
+    row = session.scalar(_artifact(version_digest, name))
+    if row is None:
+        return None
+    try:
+        return get_arrays(blobs, row.digest)
+    except CorruptBlob:  # derived data: computed again, and written anew
+        return None
+
+
+def put_artifact(session: Session, version_digest: str, name: str, digest: str) -> None:
+    """Point a version's artifact at stored arrays, instead of what it pointed at before."""
+    row = session.scalar(_artifact(version_digest, name))
+    if row is None:
+        row = ArtifactRow(version_digest=version_digest, name=name, created_at=utc_now())
+        session.add(row)
+    row.digest = digest
+
+
+def _artifact(version_digest: str, name: str) -> Any:
+    return select(ArtifactRow).where(ArtifactRow.version_digest == version_digest, ArtifactRow.name == name)
+
+
+class Artifacts:
+    """Named arrays that belong to one version, kept as blobs; what cannot be kept is computed again."""
+
+    def __init__(self, home: Home, version_digest: str) -> None:
+        self._home = home
+        self._digest = version_digest
+        self._loaded: dict[str, Arrays] = {}
+
+    def get(self, name: str) -> Arrays | None:
+        """Return the arrays kept under ``name``, or None."""
+        if name not in self._loaded:
+            with self._home.database.read() as session:
+                kept = get_artifact(session, self._home.blobs, self._digest, name)
+            if kept is None:
+                return None
+            self._loaded[name] = kept
+        return self._loaded[name]
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays under ``name``, in place of what was there."""
+        self._loaded[name] = arrays
+        digest = put_arrays(self._home.blobs, arrays)
+        with self._home.database.write() as session:
+            put_artifact(session, self._digest, name, digest)

