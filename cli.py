@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .evals.config import Config
     from .evals.gating import GateResult
     from .registry.registry import Registry
-    from .registry.types import Progress
+    from .registry.types import Progress, RunRecord
 
 DEFAULT_REGISTRY = ".embreg"
 
@@ -135,16 +135,20 @@ class Main(click.Group):
         """Run a command line and exit with its code."""
         argv = list(sys.argv[1:] if args is None else args)
         try:
-            kwargs |= {"standalone_mode": False, "obj": Context(argv)}
+            kwargs |= {"prog_name": "embreg", "standalone_mode": False, "obj": Context(argv)}
             code = super().main(argv, *rest, **kwargs)
         except click.exceptions.Exit as exc:
+            code = exc.exit_code
+        except click.exceptions.NoArgsIsHelpError as exc:
+            click.echo(exc.message, err=True)
             code = exc.exit_code
         except click.ClickException as exc:
             code = _fail(argv, type(exc).__name__, exc.format_message(), _usage_hint(exc), 2)
         except EmbregError as exc:
             code = _fail(argv, type(exc).__name__, exc.message, exc.hint, exc.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            code = _fail(argv, "Interrupted", "interrupted: nothing was published", "", 3)
+            hint = "nothing is half-done: 'embreg log' shows what was finished"
+            code = _fail(argv, "Interrupted", "interrupted", hint, 3)
         except BrokenPipeError:  # the reader of a pipe left: nothing to say, and nobody to say it to
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
@@ -355,15 +359,11 @@ def export(ctx: Context, ref: str, dest: str, format_: str | None, overwrite: bo
 
     Example: embreg export words@2 words.parquet
     """
+    from .evals.report import documents, listing
+
     with ctx.open() as registry:
-        version = registry.export(ref, dest, format=format_, overwrite=overwrite)
-    document = {
-        "ref": version.ref,
-        "path": dest,
-        "rows": version.rows,
-        "content_digest": version.content_digest,
-    }
-    ctx.show(document, lambda: f"wrote {version.ref} to {printable(dest)}: {version.rows:,} rows")
+        done = registry.export(ref, dest, format=format_, overwrite=overwrite)
+    ctx.show(documents.exported(done), lambda: listing.exported(done))
 
 
 @main.group()
@@ -637,7 +637,12 @@ def dataset_list(ctx: Context) -> None:
 
 def _params(ctx: Context, given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Merge the parameters of embreg.toml with those of the command line, which win."""
+    from .evals.config import check_against
+    from .evals.runner import discover
+
     config = ctx.config()
+    if config is not None:
+        check_against(config, discover())
     merged = {name: dict(values) for name, values in config.suites.items()} if config else {}
     for key, value in (_pairs("-p", given) or {}).items():
         suite, dot, param = key.partition(".")
@@ -652,6 +657,15 @@ SEED = click.option(
     "--seed", metavar="N", type=int, default=0, show_default=True, help="Of every random choice."
 )
 FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
+
+
+def _failures(runs: Sequence[RunRecord]) -> int:
+    """Tell which suites failed, and return the exit code."""
+    failed = [f"{run.suite} failed on {run.version}: {run.reason}" for run in runs if run.status == "error"]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        click.echo(f"embreg: {printable(failed[0], 2000)}{more}", err=True)
+    return 3 if failed else 0
 
 
 @main.command("eval")
@@ -695,7 +709,7 @@ def eval_(
             progress=progress,
         )
     ctx.show(documents.runs(runs), lambda: console.runs(runs, suites=discover()))
-    return 3 if any(run.status == "error" for run in runs) else 0
+    return _failures(runs)
 
 
 @main.command()
@@ -708,7 +722,7 @@ def eval_(
 @common
 def drift(
     ctx: Context, old: str, new: str | None, history: bool, params: tuple[str, ...], seed: int, force: bool
-) -> None:
+) -> int:
     """Say how far B drifted from A: a verdict, and what it rests on.
 
     Example: embreg drift words@1 words@2; embreg drift words --history
@@ -725,6 +739,7 @@ def drift(
         )
     document = documents.history(runs) if history else documents.drift(runs[0])
     ctx.show(document, lambda: console.runs(runs, suites=discover()))
+    return _failures(runs)
 
 
 @main.command()
@@ -737,9 +752,12 @@ def metrics(ctx: Context, name: str, metric: str | None) -> None:
     Example: embreg metrics words --metric hubness.skewness
     """
     from .evals.report import documents, listing
+    from .evals.runner import check_metric
 
     with ctx.open() as registry:
         document = documents.series(registry.runs(name), metric)
+    if metric is not None and not document["series"]:
+        check_metric(metric)
     ctx.show(document, lambda: listing.series(document["series"]))
 
 

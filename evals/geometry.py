@@ -15,15 +15,23 @@ and Yc their centred rows. Three passes over the rows; memory does not hold a se
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..registry.vectors import split
 from .shared import Floats, Shared
+from .sweep import in_threads
 
 #: Variance, in units of the squared mean norm, below what float32 rows can hold: all rows are equal.
 _NO_VARIANCE = 1e-14
+#: Rows of one float32 product: few enough that its rounding stays near 1e-7.
+_BLOCK_ROWS = 4096
+#: Parts of the rows that are summed beside each other, and the memory that their sums may take.
+_STRIPS, _STRIP_BYTES = 8, 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +112,8 @@ def _first_pass(shared: Shared) -> tuple[_Sums, Floats]:
     norms = np.empty(shared.n), np.empty(shared.n)
     totals = [np.zeros(d) for d in shared.widths], [np.zeros(d) for d in shared.widths]
     raw = np.full(shared.n, np.nan)
-    for part, *rows in shared.blocks():
-        units = []
+    for part in split(shared.n, _BLOCK_ROWS):
+        rows, units = shared.take(part), []
         for side, x in enumerate(rows):
             norms[side][part] = np.linalg.norm(x, axis=1)
             units.append(x / norms[side][part, None])
@@ -126,18 +134,38 @@ def _half_squares(x: Floats) -> Floats:
 def _second_pass(shared: Shared, sums: _Sums) -> _Products:
     width = max(shared.widths)
     scales = [float(norms.mean()) for norms in sums.norms]
-    unit, old, new, cross = (np.zeros((width, width)) for _ in range(4))
     a, b = np.empty(shared.n), np.empty(shared.n)
-    for part, *rows in shared.blocks():
+
+    def add(total: Floats, part: slice) -> None:
+        rows = shared.take(part)
         u, v = (_widen(x / n[part, None], width) for x, n in zip(rows, sums.norms, strict=True))
-        unit += u.T @ v
         apart = [(x - m) / s for x, m, s in zip(rows, sums.means, scales, strict=True)]
         a[part], b[part] = (2 * _half_squares(x) for x in apart)
         x, y = (_widen(z, width) for z in apart)
-        old += x.T @ x
-        new += y.T @ y
-        cross += x.T @ y
+        for sum_, left, right in zip(total, (u, x, y, x), (v, x, y, y), strict=True):
+            sum_ += left.T @ right
+
+    unit, old, new, cross = _in_strips(add, (4, width, width), shared.n)
     return _Products(unit=unit, old=old, new=new, cross=cross, a=a, b=b)
+
+
+def _in_strips(add: Callable[[Floats, slice], None], shape: tuple[int, ...], n: int) -> Floats:
+    """Return the sum of what ``add`` adds for all blocks of n rows.
+
+    The rows are cut into strips that do not depend on the number of threads, so neither do the bits.
+    """
+    most = _STRIP_BYTES // (8 * math.prod(shape))
+    strips = list(split(n, -(-n // min(max(most, 1), _STRIPS))))
+    totals = np.zeros((len(strips), *shape))
+
+    def work(strip: int) -> None:
+        start, stop = strips[strip].start, strips[strip].stop
+        for part in split(stop - start, _BLOCK_ROWS):
+            add(totals[strip], slice(start + part.start, start + part.stop))
+
+    in_threads(work, range(len(strips)))
+    total: Floats = totals.sum(axis=0)
+    return total
 
 
 def _widen(x: Floats, width: int) -> NDArray[np.float32]:
@@ -156,11 +184,15 @@ def _rotation(unit: Floats) -> Floats:
 
 def _displacement(shared: Shared, sums: _Sums, rotation: Floats) -> Floats:
     moved = np.empty(shared.n)
-    for part, x, y in shared.blocks():
+
+    def move(part: slice) -> None:
+        x, y = shared.take(part)
         u = x / sums.norms[0][part, None]
         v = (y / sums.norms[1][part, None]) @ rotation[:, : y.shape[1]].T
         v[:, : x.shape[1]] -= u
         moved[part] = _half_squares(v)
+
+    in_threads(move, list(split(shared.n, _BLOCK_ROWS)))
     return np.minimum(moved, 2.0)
 
 

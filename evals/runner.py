@@ -65,6 +65,18 @@ def suite_named(name: str) -> Suite:
     return known[name]
 
 
+def check_metric(name: str) -> None:
+    """Refuse a name that is neither METRIC nor SUITE.METRIC of any suite.
+
+    Raises:
+        UnknownChoice: it is neither.
+    """
+    owner, dot, metric = name.partition(".")
+    suites = [suite_named(owner)] if dot else list(discover().values())
+    if not any(suite.metric(metric if dot else name) for suite in suites):
+        raise UnknownChoice("metric", name, {m.name for suite in suites for m in suite.metrics})
+
+
 def make_params(suite: Suite, values: Mapping[str, Any]) -> Any:
     """Return the parameters of a suite from plain values (TOML, or text from a command line).
 

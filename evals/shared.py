@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.vectors import split
 from .suite import Skipped
 
 if TYPE_CHECKING:
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +74,11 @@ class Shared:
         old, new = self.old.table.fingerprints, self.new.table.fingerprints
         return bool(np.array_equal(old[self.old_rows], new[self.new_rows]))
 
-    def blocks(self) -> Iterator[tuple[slice, Floats, Floats]]:
-        """Yield positions with their old and their new rows, in float64."""
-        for part in split(self.n, _BLOCK_ROWS):
-            x = self.old.table.take(self.old_rows[part])
-            y = self.new.table.take(self.new_rows[part])
-            yield part, x.astype(np.float64), y.astype(np.float64)
+    def take(self, part: slice) -> tuple[Floats, Floats]:
+        """Return the old and the new rows of some positions, in float64."""
+        x = self.old.table.take(self.old_rows[part])
+        y = self.new.table.take(self.new_rows[part])
+        return x.astype(np.float64), y.astype(np.float64)
 
 
 def _among(rows: Rows, known: Rows) -> NDArray[np.bool_]:

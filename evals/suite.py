@@ -121,7 +121,7 @@ class Findings:
     verdict: str | None = None
 
 
-class Skipped(Exception):  # noqa: N818  not an error: the suite's answer
+class Skipped(Exception):
     """Raised by a suite that has nothing to measure here; the message is the reason."""
 
 

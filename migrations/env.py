@@ -1,6 +1,7 @@
 """Alembic's entry point: migrates over the connection it is given, inside the caller's transaction."""
 
 from alembic import context
+
 from embreg.registry.orm import Base
 
 context.configure(

@@ -106,6 +106,7 @@ def _write_move(
 
 def remove(home: Home, name: str, alias: str) -> AliasMove:
     """Remove an alias that no index tracks; see ``Registry.remove_alias``."""
+    check_alias(alias)
     with home.database.write() as session:
         embedding = catalog.find_embedding(session, name)
         row = catalog.find_alias(session, embedding, alias)

@@ -106,6 +106,7 @@ class BlobStore:
         """Yield a fresh staging path; whatever is there at the end is removed."""
         path = self._staging / f"{os.getpid()}-{uuid.uuid4().hex}"
         with _storage(path):
+            self._staging.mkdir(exist_ok=True)  # copies of a registry tend to lose empty directories
             try:
                 yield path
             finally:

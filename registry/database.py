@@ -42,6 +42,7 @@ class Database:
             Session(self._writing, expire_on_commit=False) as session,
             session.begin(),
         ):
+            session.connection()  # the transaction begins here, not with the first statement
             yield session
 
     def close(self) -> None:
@@ -76,6 +77,7 @@ class Database:
         found = self.revision()
         if found == HEAD:
             return
+        self._refuse_foreign(found)
         if found is None or found < HEAD:
             raise SchemaMismatch(
                 f"the registry at {self.path.parent} has schema {found or 'none'}, older than {HEAD}",
@@ -97,6 +99,7 @@ class Database:
         """
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         with _translated(self.path):
             before = self.revision()
@@ -104,15 +107,32 @@ class Database:
                 return before, HEAD, None
             if before is not None and before > HEAD:
                 self.check()
+            self._refuse_foreign(before)
             saved = self._back_up(before) if before is not None else None
             with closing(sqlite3.connect(self.path)) as plain:  # not possible inside a transaction
                 plain.execute("PRAGMA journal_mode=WAL")
             config = Config()
             config.set_main_option("script_location", "embreg:migrations")
-            with self._writing.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+            try:
+                with self._writing.begin() as connection:
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+            except CommandError as exc:
+                raise SchemaMismatch(
+                    f"the registry at {self.path.parent} has schema {before}, which embreg cannot upgrade",
+                    hint="restore the database from a backup, or use the embreg that wrote it",
+                ) from exc
         return before, HEAD, saved
+
+    def _refuse_foreign(self, revision: str | None) -> None:
+        """Refuse a file with tables but without a revision: to upgrade it would be to write into a stranger's."""
+        with _translated(self.path), self._engine.connect() as connection:
+            tables = connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one()
+        if revision is None and tables:
+            raise SchemaMismatch(
+                f"the database {self.path} has tables, but no schema revision: no registry's, or a damaged one",
+                hint="choose another directory, or restore the database from a backup",
+            )
 
     def _back_up(self, revision: str) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -162,7 +182,10 @@ def _translated(path: Path) -> Iterator[None]:
             raise
         raise _damaged(path, exc) from exc
     except sqlite3.OperationalError as exc:
-        raise StorageError(f"the database {path} refused: {exc}") from exc
+        raise StorageError(
+            f"the database {path} refused: {exc}",
+            hint="check that the disk has space and that you may write there; nothing was changed",
+        ) from exc
 
 
 def _damaged(path: Path, exc: DatabaseError) -> CorruptBlob:

@@ -135,7 +135,7 @@ def _lines(path: Path, encoding: str) -> list[_Line]:
     shown = _shown(path)
     kept = [_Line(shown, i, text.rstrip("\r")) for i, text in enumerate(lines, 1) if text.strip()]
     if not kept:
-        raise InputError(f"{shown}: the file is empty")
+        raise InputError(f"{shown}: the file is empty", hint="copy or download it again")
     return kept
 
 
@@ -143,7 +143,7 @@ def _text(path: Path, encoding: str) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError as exc:
-        raise InputError(f"{_shown(path)}: no such file") from exc
+        raise InputError(f"{_shown(path)}: no such file", hint="check the path") from exc
     except OSError as exc:
         raise InputError(f"{_shown(path)}: cannot be read: {exc.strerror}") from exc
     try:

@@ -22,6 +22,7 @@ from .types import (
     Dataset,
     Diff,
     Event,
+    Exported,
     IndexState,
     Progress,
     Ref,
@@ -243,7 +244,7 @@ class Registry:
         *,
         format: str | None = None,  # noqa: A002  as above
         overwrite: bool = False,
-    ) -> Version:
+    ) -> Exported:
         """Write a version to a file in a foreign format, streamed.
 
         Raises:
@@ -252,8 +253,8 @@ class Registry:
         from .formats import write_table
 
         version = self.resolve(ref)
-        write_table(self.table(version), Path(dest), format=format, overwrite=overwrite)
-        return version
+        notes = write_table(self.table(version), Path(dest), format=format, overwrite=overwrite)
+        return Exported(version=version, path=str(dest), notes=notes)
 
     # -- aliases ------------------------------------------------------------------------------------------
 

@@ -355,6 +355,15 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What ``export`` wrote where, and what the format could not keep (``notes``)."""
+
+    version: Version
+    path: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AliasMove:
     """An alias that moved from a version (None: it is new) to another (None: it was removed)."""
 

@@ -93,16 +93,14 @@ def story(folder: Path) -> None:
 
     say("A registry, the first 350,000 GloVe vectors, and two test sets")
     run("embreg init")
-    run(
-        "embreg register words v1.parquet --kind word --model glove-6b-50d --alias production -m 'first 350,000'"
-    )
+    about = "--kind word --model glove-6b-50d"
+    run(f"embreg register words v1.parquet {about} --alias production -m 'first 350,000'")
     run("embreg dataset add google questions-words.txt --kind analogies")
     run("embreg dataset add wordsim353 wordsim353.tsv --kind pairs")
 
     say("An index that follows production, with its recall against exact search")
-    run(
-        "embreg index build words words@production --factory IVF1024,Flat --search nprobe=32 --track production"
-    )
+    factory = "--factory IVF1024,Flat --search nprobe=32"
+    run(f"embreg index build words words@production {factory} --track production")
 
     say("Every suite")
     run("embreg eval words")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Dataset,
         Diff,
         Event,
+        Exported,
         IndexState,
         Registered,
         RunRecord,
@@ -114,6 +115,17 @@ def diff(d: Diff, repair: str) -> Document:
         "unchanged": d.unchanged,
         "space_changes": [asdict(change) for change in d.space_changes],
         "repair": repair,
+    }
+
+
+def exported(done: Exported) -> Document:
+    """Return what ``export`` wrote."""
+    return {
+        "ref": done.version.ref,
+        "path": done.path,
+        "rows": done.version.rows,
+        "content_digest": done.version.content_digest,
+        "notes": list(done.notes),
     }
 
 

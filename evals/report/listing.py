@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Dataset,
         Diff,
         Event,
+        Exported,
         IndexState,
         Registered,
         Version,
@@ -103,6 +104,12 @@ def _stale(states: Iterable[IndexState]) -> list[Text]:
         )
         for s in states
     ]
+
+
+def exported(done: Exported) -> RenderableType:
+    """Return what ``export`` wrote, and what the format could not keep."""
+    head = Text(f"wrote {done.version.ref} to {printable(done.path)}: {done.version.rows:,} rows")
+    return Group(head, *(Text(f"! {printable(note, 500)}", style="yellow") for note in done.notes))
 
 
 def alias_move(move: AliasMove) -> RenderableType:

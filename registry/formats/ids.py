@@ -59,7 +59,7 @@ class Feed:
             raise self._mismatch(f"{self._given + left} ids for {self._given} rows")
 
     def _mismatch(self, what: str) -> InputError:
-        return bad(self._path, "", f"{what} of {printable(str(self._of))}",
+        return bad(self._path, "", f"{what} in {printable(str(self._of))}",
                    "one id for each row, in row order")  # fmt: skip
 
 
@@ -149,13 +149,15 @@ class _Scanner:
     def __init__(self, path: Path, file: TextIO) -> None:
         self._path, self._file = path, file
         self._text, self._at, self._line, self.item = "", 0, 1, 0
+        self._fresh = False
         self._decoder = json.JSONDecoder()
 
     def _more(self) -> bool:
         piece = self._file.read(_READ)
         self._line += self._text.count("\n", 0, self._at)
         self._text, self._at = self._text[self._at :] + piece, 0
-        return bool(piece)
+        self._fresh = bool(piece)
+        return self._fresh
 
     def mark(self) -> str:
         """Return the next character that is no blank, without passing it; empty at the end."""
@@ -172,6 +174,22 @@ class _Scanner:
     def skip(self) -> None:
         """Pass one character."""
         self._at += 1
+
+    def run(self) -> list[str]:
+        """Return all strings of what was just read that a comma follows; empty where that is in doubt."""
+        if not self._fresh:
+            return []
+        self._fresh = False
+        end = self._text.rfind('",', self._at)
+        try:
+            values: list[str] = json.loads(f"[{self._text[self._at : end + 1]}]")
+        except (ValueError, RecursionError):
+            return []
+        if not all(type(value) is str for value in values):
+            return []
+        self._at = end + 2 if values else self._at
+        self.item += len(values)
+        return values
 
     def string(self) -> str:
         """Return the string that starts here."""
@@ -219,9 +237,11 @@ def _strings(scan: _Scanner) -> Iterator[str]:
         raise scan.wrong("not a JSON array")
     scan.skip()
     if scan.mark() != "]":
+        yield from scan.run()
         yield scan.string()
         while scan.mark() == ",":
             scan.skip()
+            yield from scan.run()
             yield scan.string()
         if scan.mark() != "]":
             raise scan.wrong("expected ',' or ']'")

@@ -51,7 +51,8 @@ def publish(dest: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 def _taken(dest: Path) -> InputError:
-    return InputError(f"{printable(str(dest))}: exists already", hint="choose another name")
+    hint = "choose another name" if dest.is_dir() else "choose another name, or say --overwrite"
+    return InputError(f"{printable(str(dest))}: exists already", hint=hint)
 
 
 def _place(partial: Path, dest: Path, overwrite: bool) -> None:

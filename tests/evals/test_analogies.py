@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from embreg.evals.subject import DatasetTable, Subject
 from embreg.evals.suite import Findings, Skipped
 from embreg.evals.suites.analogies import SUITE, Params, run
 from embreg.registry.datasets import SCHEMAS, parse
 from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 gensim = pytest.importorskip("gensim", reason="gensim is the oracle of this suite")
 

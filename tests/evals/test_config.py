@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as hs
+
 from embreg.evals.config import (
     ALPHA,
     Check,
@@ -16,8 +19,6 @@ from embreg.evals.config import (
 )
 from embreg.evals.suite import Better, Metric, Need, Suite
 from embreg.registry.errors import ConfigError
-from hypothesis import given, settings
-from hypothesis import strategies as hs
 
 CONTRACT = """\
 [registry]

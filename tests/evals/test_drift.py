@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import orthogonal_procrustes
+
 from embreg.evals import turnover
 from embreg.evals.shared import Shared
 from embreg.evals.subject import Subject
@@ -16,9 +20,6 @@ from embreg.evals.suites.drift import SUITE, Params, run
 from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
 from embreg.registry.types import Space
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.linalg import orthogonal_procrustes
 
 
 def names(n: int) -> list[str]:

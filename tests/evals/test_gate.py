@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as hs
+from scipy import stats
+
 from embreg.evals.config import Check, Tolerance
 from embreg.evals.gate import CheckResult, Outcome, Verdict, judge
 from embreg.evals.suite import Better, Metric, Need, Suite
 from embreg.registry.errors import UnknownChoice
 from embreg.registry.types import MeasureRecord, RunRecord
-from hypothesis import given, settings
-from hypothesis import strategies as hs
-from scipy import stats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from embreg.evals.config import Check, Tolerance
 from embreg.evals.gate import CheckResult, Outcome, judge
 from embreg.evals.subject import DatasetTable, Subject

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as hs
+from rich.console import Console, RenderableType
+
 from embreg.evals.figures import change, interval, number, p_value
 from embreg.evals.gate import CheckResult, Outcome, Verdict
 from embreg.evals.report import console, headline
 from embreg.evals.suite import Better, Metric, Suite
 from embreg.registry.types import MeasureRecord, RunRecord
-from hypothesis import given, settings
-from hypothesis import strategies as hs
-from rich.console import Console, RenderableType
 
 CHECK = CheckResult(metric="knn.purity@10", labels={"group": "total"}, value=0.5, baseline=0.4,
                     bound=">= 0.6", outcome=Outcome.FAILED, reason=".500 is below 0.6", unit="share",

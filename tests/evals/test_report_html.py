@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+
 from embreg.evals.gate import CheckResult, Outcome, Verdict
 from embreg.evals.report.html import gate_page
 from embreg.evals.suite import Better, Metric, Suite

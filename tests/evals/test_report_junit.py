@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 import pytest
-from embreg.evals.gate import CheckResult, Outcome, Verdict
-from embreg.evals.report.junit import junit
 from hypothesis import given, settings
 from hypothesis import strategies as hs
+
+from embreg.evals.gate import CheckResult, Outcome, Verdict
+from embreg.evals.report.junit import junit
 
 CHECK = CheckResult(
     metric="knn.purity@10",

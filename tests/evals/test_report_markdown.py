@@ -5,10 +5,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from embreg.evals.gate import CheckResult, Outcome, Verdict
-from embreg.evals.report.markdown import escape, markdown
 from hypothesis import given, settings
 from hypothesis import strategies as hs
+
+from embreg.evals.gate import CheckResult, Outcome, Verdict
+from embreg.evals.report.markdown import escape, markdown
 
 CHECK = CheckResult(metric="knn.purity_all@10", labels={"group": "total"}, value=0.5, baseline=0.4,
                     bound="<= 0.3", outcome=Outcome.FAILED, reason=".500 is above 0.3", unit="share",

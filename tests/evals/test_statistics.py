@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from embreg.evals import statistics as st
-from embreg.registry.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 from scipy import stats
+
+from embreg.evals import statistics as st
+from embreg.registry.errors import UsageError
 
 quick = settings(deadline=None, max_examples=60)
 

@@ -6,10 +6,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
-from embreg.registry.datasets import SCHEMAS, parse
-from embreg.registry.errors import InputError, UnknownChoice, UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from embreg.registry.datasets import SCHEMAS, parse
+from embreg.registry.errors import InputError, UnknownChoice, UsageError
 
 
 def packaged(package: str, path: str) -> Path:

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embreg.registry.errors import InputError
-from embreg.registry.formats import Options, arrays, base, ids, open_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from embreg.registry.errors import InputError
+from embreg.registry.formats import Options, arrays, base, ids, open_source
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 NAMES = ["the", 'a "b"', "x\u0085\ny", ""]
@@ -213,13 +214,13 @@ def test_a_named_column_of_ids(tmp_path):
     path = saved(tmp_path, X)
     assert rows_of(path, options=Options(ids=names, id_column="other"))[1] == NAMES[::-1]
     assert rows_of(path, options=Options(ids=names, id_column="n"))[1] == ["0", "1", "2", "3"]
-    with pytest.raises(InputError, match="no column 'wrod'.*did you mean 'word'"):
+    with pytest.raises(InputError, match=r"no column 'wrod'.*did you mean 'word'"):
         rows_of(path, options=Options(ids=names, id_column="wrod"))
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), min_size=1, max_size=9),
-       st.integers(1, 9), st.booleans(), st.sampled_from([None, 2]))  # fmt: skip
+       st.sampled_from([1, 2, 3, 7, 20, 1 << 20]), st.booleans(), st.sampled_from([None, 2]))  # fmt: skip
 def test_json_is_read_as_python_reads_it(tmp_path_factory, names, piece, ascii_only, indent):
     path = tmp_path_factory.mktemp("json") / "ids.json"
     path.write_text(json.dumps(names, ensure_ascii=ascii_only, indent=indent), encoding="utf-8")
@@ -237,6 +238,8 @@ def test_json_is_read_as_python_reads_it(tmp_path_factory, names, piece, ascii_o
         ('{"a": 1}', "line 1, item 0: not a JSON array"),
         ('["a",\n 5]', "line 2, item 1: expected a string"),
         ('["a", null]', "item 1: expected a string"),
+        ('["a", "b",\n 5, "d"]', "line 2, item 2: expected a string"),
+        ('["a", "b", "c",]', "item 3: expected a string"),
         ('["a"', "expected ',' or ']'"),
         ('["a", "b', "item 1: no valid string"),
         ('["a", "\\q"]', "item 1: no valid string"),

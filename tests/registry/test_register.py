@@ -153,7 +153,7 @@ def test_a_row_that_is_not_finite_is_named_or_dropped(registry: Registry, table,
     vectors = table().vectors.copy()
     vectors[5, 3] = bad
     broken = EmbeddingTable.from_arrays(table().ids, vectors)
-    with pytest.raises(InputError, match="row 5, dimension 3.*id5"):
+    with pytest.raises(InputError, match=r"row 5, dimension 3.*id5"):
         registry.register("docs", broken)
     assert registry.versions() == ()
     done = registry.register("docs", broken, on_nonfinite="drop")
@@ -199,8 +199,18 @@ def test_a_version_that_is_not_there_says_which_is(registry: Registry, table) ->
         registry.resolve("docs@7")
 
 
-@pytest.mark.parametrize("words", [{"kind": "wrod"}, {"metric": "cos"}, {"position": "up"}, {"storage": "csv"},
-                                   {"on_nonfinite": "keep"}, {"alias": "latest"}, {"alias": "3"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"kind": "wrod"},
+        {"metric": "cos"},
+        {"position": "up"},
+        {"storage": "csv"},
+        {"on_nonfinite": "keep"},
+        {"alias": "latest"},
+        {"alias": "3"},
+    ],
+)
 def test_words_outside_their_list(registry: Registry, table, words: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         registry.register("docs", table(), **words)

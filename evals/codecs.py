@@ -1,0 +1,124 @@
+"""Lossy forms in which vectors are kept: what is left of a row once it has been encoded and decoded.
+
+============== ===================================================================== ==============
+name           decoded row                                                            bytes
+============== ===================================================================== ==============
+``fp16``       IEEE half precision (FAISS ``SQfp16``)                                 2d
+``bf16``       brain float (FAISS ``SQbf16``)                                         2d
+``int8``       256 even steps between the extremes of each dimension (FAISS ``SQ8``)  d
+``int4``       16 of them (FAISS ``SQ4``)                                             ⌈d/2⌉
+``1-bit``      mean ± mean absolute deviation of each dimension, by the sign of the   ⌈d/8⌉
+               row about the mean
+``pq``         product quantizer with a codebook of 256 for every 4 dimensions, or    d/4, d/2, …
+               every 2 or w where 4 does not divide d (FAISS ``PQ``)
+``opq``        the same after a learned rotation (FAISS ``OPQ``); slow to train       d/4, d/2, …
+``truncate-F`` the first d·F dimensions, F = ``1/2``, ``1/4``, ``1/8`` (Matryoshka)   d·F values
+============== ===================================================================== ==============
+
+Sources: Jégou, Douze & Schmid 2011 (PQ); Ge et al. 2013 (OPQ); Kusupati et al. 2022 (truncation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..registry.errors import IndexFailed, printable
+
+Floats = NDArray[np.float32]
+
+_SCALAR = {"fp16": "SQfp16", "bf16": "SQbf16", "int8": "SQ8", "int4": "SQ4"}
+_TRUNCATED = {"truncate-1/2": 2, "truncate-1/4": 4, "truncate-1/8": 8}
+_CODEBOOK = 256
+NAMES = (*_SCALAR, "1-bit", "pq", "opq", *_TRUNCATED)
+
+
+class Unfit(Exception):  # noqa: N818  not an error: the reason why a codec says nothing here
+    """Raised where a codec cannot be fitted to these rows; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """A codec fitted to a table.
+
+    Attributes:
+        name: one of ``NAMES``.
+        bytes: of one encoded row.
+        through: returns rows, float32 ``(m, d)``, as they are after encoding and decoding.
+    """
+
+    name: str
+    bytes: int
+    through: Callable[[Floats], Floats]
+
+
+def fit(name: str, rows: Floats, itemsize: int) -> Codec:
+    """Fit a codec to some rows of a table, never to queries.
+
+    Args:
+        name: one of ``NAMES``.
+        rows: float32 ``(m, d)``, m >= 1, C-contiguous.
+        itemsize: bytes of one number of the table, for what truncation keeps.
+
+    Raises:
+        Unfit: there are too few rows or dimensions.
+        IndexFailed: FAISS refused.
+    """
+    d = rows.shape[1]
+    if name in _TRUNCATED:
+        return _truncated(name, d, d // _TRUNCATED[name], itemsize)
+    if name == "1-bit":
+        return _signs(rows)
+    if name in _SCALAR:
+        return _faiss(name, _SCALAR[name], rows)
+    if len(rows) < _CODEBOOK:
+        raise Unfit(f"a codebook of {_CODEBOOK} cannot be trained on {len(rows)} rows")
+    parts = d // sub_width(d)
+    rotation = f"OPQ{parts}_{d}," if name == "opq" else ""
+    # "np" leaves out the polysemous reordering of codes, which costs minutes and decodes alike.
+    return _faiss(name, f"{rotation}PQ{parts}x8np", rows)
+
+
+def sub_width(d: int) -> int:
+    """Return the width of a PQ sub-vector: 4 where it divides ``d``, else the smallest divisor above 1."""
+    return 4 if d % 4 == 0 else next((w for w in range(2, d) if d % w == 0), d)
+
+
+def _truncated(name: str, d: int, keep: int, itemsize: int) -> Codec:
+    if keep < 1:
+        raise Unfit(f"nothing is left of {d} dimensions")
+
+    def through(rows: Floats) -> Floats:
+        out = np.zeros_like(rows)
+        out[:, :keep] = rows[:, :keep]
+        return out
+
+    return Codec(name=name, bytes=keep * itemsize, through=through)
+
+
+def _signs(rows: Floats) -> Codec:
+    mean = rows.mean(axis=0, dtype=np.float64)
+    spread = np.abs(rows - mean).mean(axis=0)
+    high, low = (mean + spread).astype(np.float32), (mean - spread).astype(np.float32)
+    centre = mean.astype(np.float32)
+    return Codec(
+        name="1-bit", bytes=-(-rows.shape[1] // 8), through=lambda x: np.where(x >= centre, high, low)
+    )
+
+
+def _faiss(name: str, factory: str, rows: Floats) -> Codec:
+    import faiss
+
+    try:
+        index = faiss.index_factory(rows.shape[1], factory)
+        if name == "pq":
+            # FAISS warns on the console below 39 rows for each centroid.
+            index.pq.cp.min_points_per_centroid = 1
+        index.train(rows)
+        size = int(index.sa_code_size())
+    except RuntimeError as exc:
+        raise IndexFailed(f"FAISS cannot train {factory}: {printable(str(exc))}") from exc
+    return Codec(name=name, bytes=size, through=lambda x: index.sa_decode(index.sa_encode(x)))

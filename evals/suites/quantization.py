@@ -1,0 +1,296 @@
+"""Quantization: how much of the neighbourhoods survives when vectors are kept in fewer bytes?
+
+Each codec (``evals.codecs``) is fitted to a sample of the table, every row goes through it, and the exact
+float32 queries search the decoded rows (asymmetric, as FAISS does). Under cosine the *unit* rows are encoded, as
+an index would; under dot and L2 the rows as they are. Truth is the shared neighbour graph. Source: Jégou, Douze &
+Schmid 2011, section IV (asymmetric search, recall, distortion).
+
+Recall is by distance, so ties are fair: a returned row counts when it is not farther than the k-th true
+neighbour, d <= d_k (1 + 1e-6) + tiny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...registry.errors import UnknownChoice, UsageError
+from ...registry.vectors import split, unit_rows
+from .. import codecs, knn
+from ..codecs import Codec, Unfit
+from ..statistics import bootstrap_mean
+from ..suite import Absent, Better, Findings, Measure, Metric, Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..subject import Subject
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+RECALL = Metric(
+    "recall@k",
+    unit="share",
+    better=Better.HIGHER,
+    low=0.0,
+    high=1.0,
+    item="recall",
+    doc="Share of the k rows found among the decoded rows that are true nearest neighbours.",
+    source="Jégou, Douze & Schmid 2011, section IV",
+)
+DISTORTION = Metric(
+    "distortion",
+    unit="distance",
+    better=Better.LOWER,
+    low=0.0,
+    doc="Mean distance of a row from what is decoded; under cosine in units of the row's norm.",
+    source="Jégou, Douze & Schmid 2011, section II",
+)
+COSINE_MEAN = Metric(
+    "cosine_mean",
+    unit="cosine",
+    better=Better.HIGHER,
+    low=-1.0,
+    high=1.0,
+    doc="Mean cosine of a row with what is decoded, 0 where that is zero.",
+    source="own",
+)
+COSINE_MIN = Metric(
+    "cosine_min",
+    unit="cosine",
+    better=Better.HIGHER,
+    low=-1.0,
+    high=1.0,
+    doc="Smallest cosine of a row with what is decoded, 0 where that is zero.",
+    source="own",
+)
+BYTES = Metric(
+    "bytes_per_vector",
+    unit="bytes",
+    better=Better.LOWER,
+    low=0.0,
+    doc="Size of one encoded row.",
+    source="own",
+)
+RATIO = Metric(
+    "ratio",
+    unit="ratio",
+    better=Better.HIGHER,
+    low=0.0,
+    doc="Size of a row of the table over the size of an encoded row.",
+    source="own",
+)
+_METRICS = (RECALL, DISTORTION, COSINE_MEAN, COSINE_MIN, BYTES, RATIO)
+_TRAINING_ROWS = 100_000
+#: Numbers decoded at a time.
+_BLOCK = 1 << 24
+#: Rounding of a float32 cosine, as a squared distance.
+_TINY = 4e-7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Parameters.
+
+    Attributes:
+        k: how many neighbours.
+        queries: how many rows of the neighbour graph are searched for.
+        codecs: names, see ``evals.codecs``.
+    """
+
+    k: int = 10
+    queries: int = 1000
+    codecs: tuple[str, ...] = ("fp16", "bf16", "int8", "int4", "1-bit", "pq", "truncate-1/2", "truncate-1/4")
+
+    def __post_init__(self) -> None:
+        for name, value in (("k", self.k), ("queries", self.queries)):
+            if value < 1:
+                raise UsageError(f"quantization.{name} must be at least 1, not {value}")
+        for name in self.codecs:
+            if name not in codecs.NAMES:
+                raise UnknownChoice("codec", name, codecs.NAMES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What every codec is measured on.
+
+    Attributes:
+        rows: row numbers of the queries, ascending.
+        queries: float32 ``(q, d)``, in the form that is encoded.
+        kth: float64 ``(q,)``, true squared distance (negated score under dot) of the k-th neighbour.
+    """
+
+    subject: Subject
+    k: int
+    rows: Rows
+    queries: Floats
+    kth: NDArray[np.float64]
+
+    @property
+    def metric(self) -> str:
+        return self.subject.space.metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passage:
+    """What became of the table: neighbours found ``(q, k)``, and how far rows moved."""
+
+    found: Rows
+    distortion: float
+    cosine_mean: float
+    cosine_min: float
+
+
+def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
+    """Measure what each codec keeps of a table.
+
+    Raises:
+        Skipped: the table has fewer than k + 1 rows that are not zero.
+    """
+    task = _task(subject, params)
+    size = min(len(subject.valid), _TRAINING_ROWS)
+    training = _form(subject, np.sort(rng.choice(subject.valid, size=size, replace=False)))
+    found: list[Measure | Absent] = []
+    recalls: dict[str, NDArray[np.float64]] = {}
+    itemsize = np.dtype(subject.space.dtype).itemsize
+    for name in params.codecs:
+        labels = {"codec": name}
+        try:
+            codec = codecs.fit(name, training, itemsize)
+            passage = _pass(task, codec)
+        except Unfit as reason:
+            found += [Absent(m.at(params.k), str(reason), labels) for m in _METRICS]
+            continue
+        recalls[name] = recall(task, passage.found)
+        found += _measures(task, codec, passage, recalls[name], rng)
+    return Findings(
+        measures=[f for f in found if isinstance(f, Measure)],
+        absent=[f for f in found if isinstance(f, Absent)],
+        items=_items(task, recalls),
+    )
+
+
+
+def _task(subject: Subject, params: Params) -> _Task:
+    graph = subject.neighbors(params.k)
+    rows = subject.sample(params.queries, among=graph.queries)
+    kth = graph.scores[np.searchsorted(graph.queries, rows), -1].astype(np.float64)
+    cosine = subject.space.metric == "cosine"
+    return _Task(
+        subject=subject,
+        k=params.k,
+        rows=rows,
+        queries=_form(subject, rows),
+        kth=2 - 2 * kth if cosine else -kth,
+    )
+
+
+def _form(subject: Subject, rows: Rows) -> Floats:
+    """Return rows as they are encoded: unit rows under cosine, float32."""
+    x = subject.table.take(rows)
+    return unit_rows(x) if subject.space.metric == "cosine" else np.ascontiguousarray(x, dtype=np.float32)
+
+
+def _pass(task: _Task, codec: Codec) -> _Passage:
+    """Send every row through the codec, and search what comes out, block by block."""
+    valid, k = task.subject.valid, task.k
+    best = knn.Neighbors(np.empty((len(task.rows), 0), np.int64), np.empty((len(task.rows), 0), np.float32))
+    moved, cosines, lowest = 0.0, 0.0, 1.0
+    for part in split(len(valid), max(k + 1, _BLOCK // task.subject.table.dim)):
+        rows = _form(task.subject, valid[part])
+        decoded = codec.through(rows)
+        if not np.isfinite(decoded).all():
+            raise Unfit(f"some numbers are beyond the range of {codec.name}")
+        apart, cosine = _compare(rows, decoded)
+        moved, cosines, lowest = moved + apart.sum(), cosines + cosine.sum(), min(lowest, cosine.min())
+        # One more than k, for the query itself, which is among the decoded rows.
+        here = knn.neighbors(task.queries, decoded, min(k + 1, len(rows)), task.metric)
+        best = _merged(best, knn.Neighbors(valid[part][here.rows], here.scores), k + 1)
+    return _Passage(
+        found=_without(best.rows, task.rows),
+        distortion=float(moved) / len(valid),
+        cosine_mean=min(float(cosines) / len(valid), 1.0),
+        cosine_min=float(lowest),
+    )
+
+
+def _compare(x: Floats, y: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the distance and the cosine of each row of ``x`` and its counterpart, float64."""
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    gap = a - b
+    lengths = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
+    cosines = np.einsum("ij,ij->i", a, b) / np.where(lengths > 0, lengths, 1.0)
+    return np.sqrt(np.einsum("ij,ij->i", gap, gap)), np.clip(cosines, -1.0, 1.0)
+
+
+def _merged(a: knn.Neighbors, b: knn.Neighbors, k: int) -> knn.Neighbors:
+    """Return the best ``k`` of both; rows of ``a`` come before rows of ``b``, so ties stay by row."""
+    rows, scores = np.hstack([a.rows, b.rows]), np.hstack([a.scores, b.scores])
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return knn.Neighbors(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+
+def _without(rows: Rows, own: Rows) -> Rows:
+    """Return ``(q, k)`` of ``(q, k + 1)``: each query's own row left out, else the last one."""
+    drop = rows == own[:, None]
+    drop[~drop.any(axis=1), -1] = True
+    return rows[~drop].reshape(len(rows), -1)
+
+
+def recall(task: _Task, found: Rows) -> NDArray[np.float64]:
+    """Return the share of each query's found rows that are no farther than its k-th true neighbour."""
+    near = np.empty(found.shape)
+    queries = task.queries.astype(np.float64)
+    for part in split(len(found), max(1, (1 << 20) // (found.shape[1] * task.queries.shape[1]))):
+        rows = _form(task.subject, found[part].ravel()).astype(np.float64).reshape(*found[part].shape, -1)
+        if task.metric == "dot":
+            near[part] = -np.einsum("qd,qkd->qk", queries[part], rows)
+        else:
+            near[part] = np.square(rows - queries[part, None]).sum(axis=2)
+    slack = 1e-6 * np.abs(task.kth) + (_TINY if task.metric == "cosine" else 1e-30)
+    return (near <= (task.kth + slack)[:, None]).mean(axis=1)
+
+
+def _measures(
+    task: _Task, codec: Codec, passage: _Passage, recalls: NDArray[np.float64], rng: np.random.Generator
+) -> Iterator[Measure]:
+    n, space, labels = len(task.subject.valid), task.subject.space, {"codec": codec.name}
+    low, high = bootstrap_mean(recalls, rng)
+    yield Measure(RECALL.at(task.k), float(recalls.mean()), len(recalls), labels, low, high)
+    yield Measure(DISTORTION.name, passage.distortion, n, labels)
+    yield Measure(COSINE_MEAN.name, passage.cosine_mean, n, labels)
+    yield Measure(COSINE_MIN.name, passage.cosine_min, n, labels)
+    yield Measure(BYTES.name, float(codec.bytes), n, labels)
+    yield Measure(RATIO.name, space.dim * np.dtype(space.dtype).itemsize / codec.bytes, n, labels)
+
+
+def _items(task: _Task, recalls: dict[str, NDArray[np.float64]]) -> pa.Table:
+    import pyarrow as pa
+
+    ids: list[str] = task.subject.table.ids_of(task.rows)
+    return pa.table(
+        {
+            "item": pa.array([f"{name} {item}" for name in recalls for item in ids], pa.string()),
+            "codec": pa.array([name for name in recalls for _ in ids], pa.string()),
+            "recall": pa.array(
+                np.concatenate([*recalls.values()]) if recalls else np.zeros(0), pa.float64()
+            ),
+        }
+    )
+
+
+SUITE = Suite(
+    name="quantization",
+    version=1,
+    params=Params,
+    metrics=_METRICS,
+    needs=frozenset(),
+    run=run,
+    doc="How much of the neighbourhoods survives when vectors are kept in fewer bytes?",
+)
