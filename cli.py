@@ -637,13 +637,10 @@ def dataset_list(ctx: Context) -> None:
 
 def _params(ctx: Context, given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Merge the parameters of embreg.toml with those of the command line, which win."""
-    from .evals.config import check_against
-    from .evals.runner import discover
+    from .evals.runner import params_of
 
     config = ctx.config()
-    if config is not None:
-        check_against(config, discover())
-    merged = {name: dict(values) for name, values in config.suites.items()} if config else {}
+    merged = params_of(config) if config is not None else {}
     for key, value in (_pairs("-p", given) or {}).items():
         suite, dot, param = key.partition(".")
         if not dot:
@@ -792,7 +789,7 @@ def gate(ctx: Context, ref: str, seed: int, **given: Any) -> int:
         )
     _write_pages(result, given["junit"], given["markdown"], given["html"])
     verdict = result.verdict
-    ctx.show(documents.gate(verdict, result.stale_indexes), lambda: console.verdict(verdict))
+    ctx.show(documents.gate(verdict, result.indexes), lambda: console.verdict(verdict))
     return 0 if verdict.passed else 1
 
 
@@ -818,7 +815,7 @@ def _write_pages(result: GateResult, junit: str | None, markdown: str | None, ht
             runs=result.runs,
             baseline_runs=result.baseline_runs,
             diff=result.diff,
-            indexes=result.stale_indexes,
+            indexes=result.indexes,
             generated=utc_now(),
             title=f"embreg gate: {verdict.ref}",
         )

@@ -36,7 +36,7 @@ _CODEBOOK = 256
 NAMES = (*_SCALAR, "1-bit", "pq", "opq", *_TRUNCATED)
 
 
-class Unfit(Exception):  # noqa: N818  not an error: the reason why a codec says nothing here
+class Unfit(Exception):
     """Raised where a codec cannot be fitted to these rows; the message is the reason."""
 
 
@@ -116,7 +116,7 @@ def _faiss(name: str, factory: str, rows: Floats) -> Codec:
         index = faiss.index_factory(rows.shape[1], factory)
         if name == "pq":
             # FAISS warns on the console below 39 rows for each centroid.
-            index.pq.cp.min_points_per_centroid = 1
+            faiss.downcast_index(index).pq.cp.min_points_per_centroid = 1
         index.train(rows)
         size = int(index.sa_code_size())
     except RuntimeError as exc:

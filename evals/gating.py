@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..registry.errors import AliasNotFound, ConfigError
 from ..registry.types import VerdictRecord
-from .config import check_against
 from .gate import Verdict, judge
-from .runner import discover, evaluate
+from .runner import discover, evaluate, params_of
 from .suite import Need
 
 if TYPE_CHECKING:
@@ -30,14 +29,14 @@ class GateResult:
     Attributes:
         runs, baseline_runs: what was measured of the version and of its baseline.
         diff: what changed from the baseline; None without one.
-        stale_indexes: indexes of the embedding that are stale now.
+        indexes: those of the embedding, with their state.
     """
 
     verdict: Verdict
     runs: tuple[RunRecord, ...]
     baseline_runs: tuple[RunRecord, ...]
     diff: Diff | None
-    stale_indexes: tuple[IndexState, ...]
+    indexes: tuple[IndexState, ...]
 
 
 def gate(
@@ -71,7 +70,7 @@ def gate(
     settings = _loaded(config)
     checks = settings.require_gates()
     suites = discover()
-    check_against(settings, suites)
+    params = params_of(settings)
     version = registry.resolve(ref)
     base = None if no_baseline else _baseline(registry, version, baseline)
     names = [name for name in suites if any(check.suite == name for check in checks)]
@@ -79,7 +78,7 @@ def gate(
     def measured(of: Version, against: Version | None, chosen: Sequence[str]) -> tuple[RunRecord, ...]:
         return evaluate(
             registry, of.ref, suites=chosen, baseline=against.ref if against else None,
-            params=settings.suites, seed=seed, progress=progress,
+            params=params, seed=seed, progress=progress,
         )  # fmt: skip
 
     runs = measured(version, base, names)
@@ -106,9 +105,7 @@ def gate(
         runs=runs,
         baseline_runs=baseline_runs,
         diff=registry.diff(base.ref, version.ref) if base else None,
-        stale_indexes=tuple(
-            i for i in registry.indexes() if i.stale and i.tracks.startswith(f"{version.name}@")
-        ),
+        indexes=tuple(i for i in registry.indexes() if i.tracks.startswith(f"{version.name}@")),
     )
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from ..registry.errors import InputError, UnknownChoice, UsageError
 from ..registry.types import METRICS
 from ..registry.vectors import Vectors, split
-from .sweep import bar, checked_norms, in_threads, prepare, sweep, sweep_self
+from .prepared import checked_norms, prepare
+from .sweep import bar, sweep, sweep_self
+from .threads import in_threads
 
 Rows = NDArray[np.int64]
 #: Elements of one float64 score block of the exact route (64 MiB).
@@ -141,11 +143,10 @@ def _proven(
     kept: Rows,
     ceiling: NDArray[np.float64],
 ) -> Neighbors:
-    """Score the kept candidates in float64, and answer again where that does not prove the answer.
+    """Score the kept candidates ``(q, K)`` (-1: none) in float64; answer anew where that proves nothing.
 
-    Args:
-        kept: int64 ``(q, K)`` candidates, -1 in empty places.
-        ceiling: float64 ``(q,)``; no other row has a higher score.
+    The answer is proven where the k-th score is above ``ceiling`` ``(q,)``, the highest that any other row
+    can have.
     """
     rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k), dtype=np.float32)
 
@@ -206,7 +207,7 @@ def _exact_few(
         rows = np.hstack([rows, new + part.start])
         # Earlier blocks come first and hold lower rows: a stable sort keeps ties by row.
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        rows, scores = (np.take_along_axis(a, order, axis=1) for a in (rows, scores))
+        rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
     return rows, scores
 
 

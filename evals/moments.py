@@ -94,7 +94,7 @@ class Moments:
             return replace(cls.zero(x.shape[1]), n=len(keep))
         low, high = _FLOAT32_NORMS
         safe = x.dtype != np.float64 and norms.min() > low and norms.max() < high
-        rows = x.astype(np.float32 if safe else np.float64, copy=False)
+        rows: Vectors = x.astype(np.float32 if safe else np.float64, copy=False)
         total, gram = _products(rows)
         unit_total, unit_gram = _products(rows * (1.0 / norms).astype(rows.dtype)[:, None])
         mean = float(norms.mean())

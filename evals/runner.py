@@ -19,10 +19,11 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..registry.errors import EmbregError, UnknownChoice, UsageError, printable
+from ..registry.errors import ConfigError, EmbregError, UnknownChoice, UsageError, printable
 from ..registry.manifest import canonical_json
 from ..registry.types import Dataset, MeasureRecord, Progress, RunRecord, Version
 from . import suites as _suites
+from .config import Config, check_against
 from .suite import Findings, Need, Skipped, Suite
 
 if TYPE_CHECKING:
@@ -93,6 +94,22 @@ def make_params(suite: Suite, values: Mapping[str, Any]) -> Any:
             raise UnknownChoice(f"parameter of {suite.name}", name, known)
         given[name] = _coerce(f"{suite.name}.{name}", value, known[name])
     return suite.params(**given)
+
+
+def params_of(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the parameters of suites that a configuration gives, after a check of all it says.
+
+    Raises:
+        ConfigError: it names what does not exist, or a value of another type; with the line.
+    """
+    check_against(config, discover())
+    for name, values in config.suites.items():
+        try:
+            make_params(suite_named(name), values)
+        except UsageError as exc:
+            place = f"{printable(str(config.path))}: line {config.lines.get(name)}"
+            raise ConfigError(f"{place}: {exc.message}", hint=exc.hint) from exc
+    return {name: dict(values) for name, values in config.suites.items()}
 
 
 def _coerce(what: str, value: Any, default: Any) -> Any:
@@ -261,7 +278,7 @@ def plan(
         fitting = [d for d in at_hand if d.kind == kind]
         if fitting:
             plans += [Plan(suite=suite, params=values, dataset=d) for d in fitting]
-        elif suite.needs & {kind}:
+        elif kind in suite.needs:
             how = f"embreg dataset add NAME FILE --kind {kind}"
             plans.append(
                 Plan(suite=suite, params=values, missing=f"needs a dataset of kind {kind} ('{how}')")

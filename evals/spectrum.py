@@ -20,7 +20,7 @@ def eigenvalues(matrix: Floats, rank: int) -> Floats:
 
     Those beyond ``rank``, the largest that the number of rows allows, and rounding noise are set to zero.
     """
-    values = np.linalg.eigvalsh(matrix)[::-1].copy()
+    values: Floats = np.linalg.eigvalsh(matrix)[::-1].astype(np.float64)
     values[rank:] = 0.0
     values[values <= _NOISE * max(float(values[0]), 0.0)] = 0.0
     return values
@@ -58,8 +58,8 @@ def unbiased_participation_ratio(t1: float, t2: float, n: int) -> float | None:
 def isoscore(ratio: float, dim: int) -> float:
     """Return IsoScore from the participation ratio of ``dim`` >= 2 dimensions: 0 a line, 1 a ball.
 
-    The published algorithm normalises the spectrum to length sqrt(d), takes its distance δ from (1, …, 1), and
-    maps it in two steps; they reduce to (PR - 1) / (d - 1).
+    The published algorithm normalises the spectrum to length sqrt(d), takes its distance δ from (1, …, 1),
+    and maps it in two steps; they reduce to (PR - 1) / (d - 1).
 
     Source: Rudman, Gillman, Rayne & Eickhoff 2022, section 3.
     """

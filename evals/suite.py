@@ -34,10 +34,11 @@ class Need(StrEnum):
     BASELINE = "baseline"
     ANALOGIES = "analogies"
     PAIRS = "pairs"
+    LABELS = "labels"
 
 
 #: Needs that a dataset of that kind fulfils.
-DATASET_NEEDS = frozenset({Need.ANALOGIES, Need.PAIRS})
+DATASET_NEEDS = frozenset({Need.ANALOGIES, Need.PAIRS, Need.LABELS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class Suite:
         params: a frozen, keyword-only dataclass with a default for every field.
         metrics: everything ``run`` may return.
         needs: what must be there; a missing need skips the suite with a reason.
+        wants: what it can use but runs without.
         run: ``(subject, params, rng) -> Findings``.
         doc: what the suite answers, one sentence.
     """
@@ -146,6 +148,7 @@ class Suite:
     needs: frozenset[Need]
     run: Callable[[Subject, Any, np.random.Generator], Findings]
     doc: str
+    wants: frozenset[Need] = frozenset()
 
     def metric(self, name: str) -> Metric | None:
         """Return the declared metric that ``name`` (with or without its k filled in) means."""
@@ -153,8 +156,8 @@ class Suite:
 
     @property
     def dataset_kind(self) -> str | None:
-        """The kind of dataset the suite runs on; None where it needs none."""
-        kinds = self.needs & DATASET_NEEDS
+        """The kind of dataset the suite runs on, or can use; None where it knows none."""
+        kinds = (self.needs | self.wants) & DATASET_NEEDS
         return str(next(iter(kinds))) if kinds else None
 
     def __repr__(self) -> str:

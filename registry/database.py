@@ -125,12 +125,12 @@ class Database:
         return before, HEAD, saved
 
     def _refuse_foreign(self, revision: str | None) -> None:
-        """Refuse a file with tables but without a revision: to upgrade it would be to write into a stranger's."""
+        """Refuse a file with tables but no revision: an upgrade would write into a stranger's database."""
         with _translated(self.path), self._engine.connect() as connection:
             tables = connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one()
         if revision is None and tables:
             raise SchemaMismatch(
-                f"the database {self.path} has tables, but no schema revision: no registry's, or a damaged one",
+                f"the database {self.path} has tables but no schema revision: damaged, or no registry",
                 hint="choose another directory, or restore the database from a backup",
             )
 

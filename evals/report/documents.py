@@ -207,9 +207,9 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
     return {"series": list(points.values())}
 
 
-def gate(v: Verdict, stale: Iterable[IndexState] = ()) -> Document:
-    """Return a verdict, and the indexes that are stale."""
-    return v.to_dict() | {"stale_indexes": [index(i) for i in stale]}
+def gate(v: Verdict, indexes: Iterable[IndexState] = ()) -> Document:
+    """Return a verdict, and which of the embedding's indexes are stale."""
+    return v.to_dict() | {"stale_indexes": [index(i) for i in indexes if i.stale]}
 
 
 def error(kind: str, message: str, hint: str) -> Document:

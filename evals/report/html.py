@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_CHARACTERS = 600
+_ROUNDING = 1e-6
 _BAR = 100
 
 
@@ -177,14 +178,14 @@ def _row(measure: MeasureRecord, baseline: MeasureRecord | None, suite: Suite | 
         n=f"{measure.n:,}",
         baseline="" if baseline is None else number(baseline.value, unit),
         change="" if moved is None else change(moved, unit),
-        judged="" if moved is None else _judged(moved, metric),
+        judged="" if moved is None else _judged(moved, max(1.0, abs(measure.value)), metric),
         bar=_bar(measure, baseline, metric),
     )
 
 
-def _judged(moved: float, metric: Metric | None) -> str:
-    """Return ``better`` or ``worse`` by the metric's direction, or nothing."""
-    if metric is None or metric.better is Better.NEITHER or moved == 0:
+def _judged(moved: float, scale: float, metric: Metric | None) -> str:
+    """Return ``better`` or ``worse`` by the metric's direction, or nothing where only rounding moved."""
+    if metric is None or metric.better is Better.NEITHER or abs(moved) <= _ROUNDING * scale:
         return ""
     return "better" if (moved > 0) is (metric.better is Better.HIGHER) else "worse"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -299,7 +300,7 @@ def _items(values: Floats, cosines: Floats, bins: int) -> pa.Table:
     counts, edges = np.histogram(cosines, bins=bins, range=(-1, 1))
     shares = counts / max(len(cosines), 1)
     names = [f"eigenvalue {j}" for j in range(1, len(values) + 1)]
-    names += [f"similarity [{a:.5g},{b:.5g})" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    names += [f"similarity [{a:.5g},{b:.5g})" for a, b in pairwise(edges)]
     kinds = ["eigenvalue"] * len(values) + ["similarity"] * bins
     positions = np.concatenate([np.arange(1.0, len(values) + 1), (edges[:-1] + edges[1:]) / 2])
     return pa.table(

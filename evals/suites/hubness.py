@@ -5,9 +5,9 @@ mean is k, so hubs pay for themselves with antihubs. Sources: Radovanović, Nano
 (skewness, section 3; antihubs, section 4.1); Feldbauer, Leodolter, Plant & Flexer 2018 (Robin Hood index);
 Flexer & Schnitzer 2015 (hub and antihub occurrence).
 
-Above some size the neighbour graph holds the lists of a sample only (``Subject.neighbors``). Counts on a sample
-are biased: most rows are in no list. The skewness is then estimated from factorial moments, which can be
-unbiased; the other figures are absent.
+Above some size the neighbour graph holds the lists of a sample only (``Subject.neighbors``). Counts on a
+sample are biased: most rows are in no list. The skewness is then estimated from factorial moments, which
+are unbiased; the other figures are absent.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Params:
             raise UsageError(f"hubness.k must be at least 1, not {self.k}")
 
 
-def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
+def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:  # noqa: ARG001
     """Measure the hubness of a table.
 
     Raises:

@@ -4,8 +4,8 @@ Everything is measured on the shared neighbour graph, which above some size hold
 rows (``Subject.neighbors``), each among all rows. Sources: Manning, Raghavan & Schütze 2008, section 16.3
 (purity); Jarvis & Patrick 1973 and Jégou, Harzallah & Schmid 2007 (reciprocity).
 
-Labels come from the attribute column ``label``, or from a dataset of kind ``labels``. Rows without a label are not
-scored, and as a neighbour count as wrong.
+Labels come from the attribute column ``label``, or from a dataset of kind ``labels``. Rows without a label are
+not scored, and as a neighbour count as wrong.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError, printable
@@ -129,7 +130,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         ItemNotFound: the table has no column ``params.label``.
     """
     graph = subject.neighbors(params.k)
-    columns: dict[str, Floats | None] = {"top1_cosine": _top1(subject, graph)}
+    columns = {"top1_cosine": _top1(subject, graph)}
     found: list[Measure | Absent] = list(_nearness(graph, columns["top1_cosine"], rng))
     if graph.whole:
         mutual = mutuality(graph)
@@ -149,7 +150,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     return Findings(
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
-        items=_items(subject, graph, columns),
+        items=_items(subject, graph, columns, labels),
     )
 
 
@@ -208,13 +209,12 @@ def _labels(subject: Subject, column: str) -> _Labels | None:
         values = subject.table.column(column)
     elif subject.dataset is not None and subject.dataset.kind == "labels":
         given = subject.dataset.rows
-        place = pa.compute.index_in(subject.table.ids, value_set=given.column("id").cast(pa.large_string()))
+        place = pc.index_in(subject.table.ids, value_set=given.column("id").cast(pa.large_string()))
         values = given.column("label").take(place)
     else:
         return None
-    coded = pa.chunked_array([values]).combine_chunks() if isinstance(values, pa.Array) else values
-    coded = coded.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    coded = values.cast(pa.large_string()).combine_chunks().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy().astype(np.int64)
     return _Labels(codes, coded.dictionary.to_pylist())
 
 
@@ -255,15 +255,18 @@ def _purity(
             )
 
 
-def _items(subject: Subject, graph: NeighborGraph, columns: dict[str, Floats | None]) -> pa.Table:
+def _items(
+    subject: Subject, graph: NeighborGraph, columns: dict[str, Floats], labels: _Labels | None
+) -> pa.Table:
     made = {"item": pa.array(subject.table.ids_of(graph.queries), pa.string())}
     for name in ("top1_cosine", "purity", "reciprocity"):
         values = columns.get(name)
-        made[name] = (
-            pa.nulls(len(graph.queries), pa.float64())
-            if values is None
-            else pa.array(values, pa.float64(), from_pandas=True)
-        )
+        missing = pa.nulls(len(graph.queries), pa.float64())
+        made[name] = missing if values is None else pa.array(values, pa.float64(), from_pandas=True)
+    if labels is not None:
+        own = labels.codes[graph.queries]
+        place = pa.array(own, mask=own < 0)
+        made["class"] = pa.array(labels.names, pa.string()).take(place)
     return pa.table(made)
 
 

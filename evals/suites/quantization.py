@@ -1,9 +1,9 @@
 """Quantization: how much of the neighbourhoods survives when vectors are kept in fewer bytes?
 
 Each codec (``evals.codecs``) is fitted to a sample of the table, every row goes through it, and the exact
-float32 queries search the decoded rows (asymmetric, as FAISS does). Under cosine the *unit* rows are encoded, as
-an index would; under dot and L2 the rows as they are. Truth is the shared neighbour graph. Source: Jégou, Douze &
-Schmid 2011, section IV (asymmetric search, recall, distortion).
+float32 queries search the decoded rows (asymmetric, as FAISS does). Under cosine the *unit* rows are encoded,
+as an index would, and lengths after decoding do not matter; under dot and L2 the rows as they are. Truth is
+the shared neighbour graph. Source: Jégou, Douze & Schmid 2011, section IV (asymmetric search, recall).
 
 Recall is by distance, so ties are fair: a returned row counts when it is not farther than the k-th true
 neighbour, d <= d_k (1 + 1e-6) + tiny.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +176,6 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     )
 
 
-
 def _task(subject: Subject, params: Params) -> _Task:
     graph = subject.neighbors(params.k)
     rows = subject.sample(params.queries, among=graph.queries)
@@ -240,7 +239,8 @@ def _without(rows: Rows, own: Rows) -> Rows:
     """Return ``(q, k)`` of ``(q, k + 1)``: each query's own row left out, else the last one."""
     drop = rows == own[:, None]
     drop[~drop.any(axis=1), -1] = True
-    return rows[~drop].reshape(len(rows), -1)
+    kept: Rows = rows[~drop].reshape(len(rows), -1)
+    return kept
 
 
 def recall(task: _Task, found: Rows) -> NDArray[np.float64]:
@@ -254,7 +254,8 @@ def recall(task: _Task, found: Rows) -> NDArray[np.float64]:
         else:
             near[part] = np.square(rows - queries[part, None]).sum(axis=2)
     slack = 1e-6 * np.abs(task.kth) + (_TINY if task.metric == "cosine" else 1e-30)
-    return (near <= (task.kth + slack)[:, None]).mean(axis=1)
+    share: NDArray[np.float64] = (near <= (task.kth + slack)[:, None]).mean(axis=1)
+    return share
 
 
 def _measures(
@@ -278,9 +279,7 @@ def _items(task: _Task, recalls: dict[str, NDArray[np.float64]]) -> pa.Table:
         {
             "item": pa.array([f"{name} {item}" for name in recalls for item in ids], pa.string()),
             "codec": pa.array([name for name in recalls for _ in ids], pa.string()),
-            "recall": pa.array(
-                np.concatenate([*recalls.values()]) if recalls else np.zeros(0), pa.float64()
-            ),
+            "recall": pa.array(np.concatenate([*recalls.values()]) if recalls else np.zeros(0), pa.float64()),
         }
     )
 
