@@ -67,13 +67,18 @@ class Context:
     def show(self, document: Mapping[str, Any], view: Callable[[], RenderableType]) -> None:
         """Print one JSON document, or what a person reads."""
         if self.json:
-            click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+            click.echo(_json(document))
             return
         from rich.console import Console
+        from rich.text import Text
+
+        shown = view()
+        if isinstance(shown, str):
+            shown = Text(printable(shown, 2000))
 
         # A pipe has no width: nothing is folded or cut there.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-        Console(file=sys.stdout, width=width, highlight=False).print(view(), soft_wrap=False)
+        Console(file=sys.stdout, width=width, highlight=False).print(shown, soft_wrap=False)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Progress | None]:
@@ -157,10 +162,14 @@ class Main(click.Group):
         except Exception as exc:
             if os.environ.get("EMBREG_DEBUG"):
                 raise
-            told = f"internal error: {type(exc).__name__}: {exc}"
-            hint = "a bug: EMBREG_DEBUG=1 shows where; please report it"
-            code = _fail(argv, type(exc).__name__, told, hint, 3)
+            code = _unforeseen(argv, exc)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    """Return JSON with readable letters that gives a terminal no controls, not even over direction."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _usage_hint(exc: click.ClickException) -> str:
@@ -168,12 +177,22 @@ def _usage_hint(exc: click.ClickException) -> str:
     return f"'{context.command_path} --help' tells more" if context is not None else ""
 
 
+def _unforeseen(argv: Sequence[str], exc: Exception) -> int:
+    """Tell of an exception that is nobody's message: bytes in the arguments that are no text, or a bug."""
+    raw = [word for word in argv if any("\ud800" <= c <= "\udfff" for c in word)]
+    if raw and isinstance(exc, UnicodeEncodeError | TypeError):  # FAISS says TypeError
+        return _fail(argv, "UsageError", f"'{printable(raw[0])}' is not UTF-8 text", "", 2)
+    told = f"internal error: {type(exc).__name__}: {exc}"
+    hint = "a bug: EMBREG_DEBUG=1 shows where; please report it"
+    return _fail(argv, type(exc).__name__, told, hint, 3)
+
+
 def _fail(argv: Sequence[str], kind: str, message: str, hint: str, code: int) -> int:
     """Tell what went wrong and return the exit code."""
     if "--json" in argv:
         from .evals.report.documents import error
 
-        click.echo(json.dumps(error(kind, message, hint), ensure_ascii=False, indent=2))
+        click.echo(_json(error(kind, message, hint)))
     line = printable(message, 2000) + (f" ({printable(hint, 500)})" if hint else "")
     click.echo(f"embreg: {line}", err=True)
     return code
@@ -830,6 +849,55 @@ def _write(path: str, text: str, mode: str = "w") -> None:
             file.write(text)
     except OSError as exc:
         raise StorageError(f"cannot write {printable(path)}: {exc.strerror}") from exc
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@common
+def delete(ctx: Context, ref: str) -> None:
+    """Hide REF, unless something needs it; its bytes go with the next gc.
+
+    Example: embreg delete words@2
+    """
+    from .evals.report import documents
+
+    with ctx.open() as registry:
+        version = registry.delete(ref)
+    ctx.show({"deleted": version.ref} | documents.version(version), lambda: f"deleted {version.ref}")
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--grace", metavar="SECONDS", type=click.FloatRange(0), help="Spare what is younger [default: 3600]."
+)
+@common
+def gc(ctx: Context, dry_run: bool, grace: float | None) -> None:
+    """Remove blobs that nothing refers to.
+
+    Example: embreg gc --dry-run
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        done = registry.gc(dry_run=dry_run, grace_s=grace)
+    ctx.show(documents.swept(done), lambda: listing.swept(done))
+
+
+@main.command()
+@click.argument("ref", type=REF, required=False)
+@common
+def verify(ctx: Context, ref: str | None) -> int:
+    """Hash everything that is stored (or REF alone); exit with 1 if something is damaged.
+
+    Example: embreg verify words@production
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry, ctx.progress("verifying") as progress:
+        found = registry.verify(ref, progress=progress)
+    ctx.show(documents.verified(found), lambda: listing.verified(found))
+    return 0 if found.clean else 1
 
 
 @main.group()

@@ -55,12 +55,12 @@ def register(folder: Path) -> Iterator[Row]:
 
     def theirs() -> None:
         copy = folder / "copy.npy"
-        for words in (["cp", source, copy], ["sync", copy], ["sha256sum", copy]):
+        for words in (["cp", source, copy], ["sha256sum", copy]):
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         copy.unlink()
 
     row = compare(
-        "register a 1.5 GB .npy (1,000,000 x 384)", ours, "cp + sync + sha256sum", theirs, asked="<= 2"
+        "register a 1.5 GB .npy (1,000,000 x 384)", ours, "cp + sha256sum", theirs, asked="<= 2"
     )
     yield replace(row, note=f"peak {max(peaks)} MiB (asked: 600)")
     shutil.rmtree(folder / ".embreg")

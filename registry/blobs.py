@@ -131,10 +131,14 @@ class BlobStore:
             os.close(handle)
         place = self._place(digest)
         if not place.parent.is_dir():
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             _fsync_directory(place.parent.parent)
         staged.replace(place)
         _fsync_directory(place.parent)
+
+    def exists(self, digest: str) -> bool:
+        """Whether the blob is there; its bytes are not looked at."""
+        return self._place(digest).is_file()
 
     def path(self, digest: str) -> Path:
         """Return the file of a blob.

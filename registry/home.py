@@ -14,6 +14,7 @@ from .blobs import BlobStore
 from .catalog import Actor
 from .database import Database
 from .dependents import Diffs
+from .errors import Conflict
 from .manifest import Manifest
 from .types import Ref, Version
 
@@ -52,6 +53,15 @@ class Home:
     def diffs(self) -> Diffs:
         """Return an empty store of diffs, for one transaction."""
         return Diffs(self.table)
+
+    def require(self, *digests: str) -> None:
+        """Refuse to publish what is not there: call it inside the transaction that refers to the blobs.
+
+        Raises:
+            Conflict: a sweep took a blob between its writing and this transaction.
+        """
+        if any(not self.blobs.exists(digest) for digest in digests):
+            raise Conflict("a sweep took what was just stored; nothing was published", hint="run it again")
 
     def resolve(self, ref: str | Ref) -> Version:
         """Return the version that a reference names."""

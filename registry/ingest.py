@@ -97,10 +97,13 @@ def _store_parts(
 
 
 def _assemble_parts(rows: Iterable[_Rows], space: Space, source: str) -> Iterator[pa.Table]:
-    """Cut checked rows into full parts, the last one perhaps short."""
+    """Cut checked rows into full parts, the last one perhaps short.
+
+    Two buffers take turns: when a part is asked for, the one before the last is on disk.
+    """
     size = part_rows(space.dim, space.dtype)
     pieces: list[_Rows] = []
-    buffer = np.empty((size, space.dim), dtype=space.dtype)
+    buffer, spare = (np.empty((size, space.dim), dtype=space.dtype) for _ in range(2))
     filled = 0
     for batch in rows:
         start = 0
@@ -115,7 +118,7 @@ def _assemble_parts(rows: Iterable[_Rows], space: Space, source: str) -> Iterato
             if filled == size:
                 yield _join(pieces, buffer, source)
                 pieces, filled = [], 0
-                buffer = np.empty((size, space.dim), dtype=space.dtype)
+                buffer, spare = spare, buffer
     if pieces:
         yield _join(pieces, buffer[:filled], source)
 

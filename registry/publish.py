@@ -138,6 +138,7 @@ def _publish(
         created = row is None or not _same(row, ingested.manifest, digest, order.if_changed)
         stale: list[IndexState] = []
         if row is None or created:
+            home.require(digest, *(part.digest for part in ingested.manifest.parts))
             row = _insert(session, embedding, ingested, digest, source, order, home.actor.who)
             catalog.log_event(
                 session,
@@ -200,7 +201,7 @@ def _insert(
         space=manifest.space.to_dict(),
         statistics=ingested.statistics,
         message=order.message,
-        source=str(source.path),
+        source=printable(str(source.path), 4096),
         created_at=utc_now(),
         created_by=who,
     )

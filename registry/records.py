@@ -92,12 +92,13 @@ def add_dataset(home: Home, name: str, path: Path, kind: str, encoding: str) -> 
     table = datasets.parse(path, kind, encoding=encoding)
     digest = put_table(home.blobs, table)
     with home.database.write() as session:
+        home.require(digest)
         row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
         if row is None:
             row = DatasetRow(name=name)
             session.add(row)
         row.kind, row.digest, row.items = kind, digest, table.num_rows
-        row.source, row.created_at = str(path), utc_now()
+        row.source, row.created_at = printable(str(path), 4096), utc_now()
         catalog.log_event(session, home.actor, "dataset.added", name, kind=kind, digest=digest)
         session.flush()
         return to_dataset(row)
@@ -116,6 +117,7 @@ def add_run(home: Home, run: RunRecord, items: pa.Table | None) -> RunRecord:
     if items is not None:
         run = replace(run, items=put_table(home.blobs, items))
     with home.database.write() as session:
+        home.require(*([run.items] if run.items else []))
         insert_run(session, run)
         catalog.log_event(
             session,

@@ -28,7 +28,9 @@ from .types import (
     Ref,
     Registered,
     RunRecord,
+    Swept,
     VerdictRecord,
+    Verified,
     Version,
 )
 
@@ -365,6 +367,38 @@ class Registry:
         from . import upkeep
 
         upkeep.remove(self._home, name)
+
+    # -- retention ----------------------------------------------------------------------------------------
+
+    def delete(self, ref: str | Ref) -> Version:
+        """Hide a version; its number is never given again, its bytes go with the next sweep.
+
+        Raises:
+            Conflict: an alias, an index or a run of another version needs it; the message names which.
+        """
+        from . import retention
+
+        return retention.delete(self._home, ref)
+
+    def gc(self, *, dry_run: bool = False, grace_s: float | None = None) -> Swept:
+        """Remove blobs that nothing living refers to, and partial writes of processes that died.
+
+        Args:
+            dry_run: only say what would go.
+            grace_s: spare what is younger than this, in seconds (an hour unless said): it may belong to a
+                publication that is under way.
+        """
+        from . import retention
+
+        return retention.sweep(
+            self._home, grace_s=retention.GRACE_S if grace_s is None else grace_s, dry_run=dry_run
+        )
+
+    def verify(self, ref: str | Ref | None = None, *, progress: Progress | None = None) -> Verified:
+        """Hash every blob of one version, or of everything, and say what is damaged and what to do."""
+        from . import retention
+
+        return retention.verify(self._home, ref, progress)
 
     # -- datasets, runs, verdicts -------------------------------------------------------------------------
 

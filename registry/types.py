@@ -375,6 +375,50 @@ class AliasMove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep removed, or would remove (``dry_run``).
+
+    Attributes:
+        removed: digests of the blobs.
+        staged: partial writes of processes that died.
+        nbytes: freed by both.
+        kept: blobs that something refers to.
+        young: blobs that nothing refers to, spared for their age.
+    """
+
+    dry_run: bool
+    removed: tuple[str, ...]
+    staged: int
+    nbytes: int
+    kept: int
+    young: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Damage: what is hit, which blob, what is wrong with it, and what to do."""
+
+    subject: str
+    blob: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """How many blobs were hashed, what is damaged, and how many blobs nothing refers to."""
+
+    blobs: int
+    problems: tuple[Problem, ...]
+    orphans: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A registered dataset: its rows are an Arrow artifact named by ``digest``.
 

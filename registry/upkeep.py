@@ -80,6 +80,7 @@ def _adopt(
     home: Home, session: Session, index: IndexRow, version: Version, new: NewBuild, diffs: Diffs
 ) -> IndexState:
     """Make a stored build the one in use, judge it, and write the event."""
+    home.require(new.faiss_digest, new.ids_digest)
     row = catalog.resolve(session, to_ref(version.ref))
     dependents.insert_build(session, index, row, new)
     dependents.judge(session, index, diffs)

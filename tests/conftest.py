@@ -38,6 +38,12 @@ def glove() -> tuple[list[str], np.ndarray]:
     return words.to_pylist(), vectors
 
 
+@pytest.fixture(scope="session")
+def gensim_data() -> Path:
+    """The folder of gensim's test data: Google analogies, word pairs, small vector files."""
+    return package_file("gensim", "gensim/test/test_data")
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """An empty registry."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         IndexState,
         Registered,
         RunRecord,
+        Swept,
+        Verified,
         Version,
     )
     from ..gate import Verdict
@@ -210,6 +212,17 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
 def gate(v: Verdict, indexes: Iterable[IndexState] = ()) -> Document:
     """Return a verdict, and which of the embedding's indexes are stale."""
     return v.to_dict() | {"stale_indexes": [index(i) for i in indexes if i.stale]}
+
+
+def swept(s: Swept) -> Document:
+    """Return what a sweep removed or would remove."""
+    return asdict(s) | {"removed": list(s.removed), "bytes": s.nbytes}
+
+
+def verified(v: Verified) -> Document:
+    """Return what a verification found."""
+    problems = [asdict(problem) for problem in v.problems]
+    return {"clean": v.clean, "blobs": v.blobs, "orphans": v.orphans, "problems": problems}
 
 
 def error(kind: str, message: str, hint: str) -> Document:

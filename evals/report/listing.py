@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         Exported,
         IndexState,
         Registered,
+        Swept,
+        Verified,
         Version,
     )
 
@@ -176,6 +178,26 @@ def datasets(given: Sequence[Dataset]) -> RenderableType:
         return Text("no datasets: 'embreg dataset add NAME FILE --kind analogies|pairs|labels'")
     rows = ((d.name, d.kind, d.items, d.digest[:12], d.source) for d in given)
     return table(("dataset", "kind", ">items", "digest", "source"), rows)
+
+
+def swept(s: Swept) -> RenderableType:
+    """Return what a sweep removed or would remove."""
+    verb = "would remove" if s.dry_run else "removed"
+    spared = f", {s.young} too young to tell" if s.young else ""
+    return Text(
+        f"{verb} {len(s.removed)} blobs and {s.staged} partial writes, {nbytes(s.nbytes)}; "
+        f"{s.kept} in use{spared}"
+    )
+
+
+def verified(v: Verified) -> RenderableType:
+    """Return what a verification found, damage by damage."""
+    if v.clean:
+        orphans = f"; {v.orphans} nothing refers to ('embreg gc')" if v.orphans else ""
+        return Text(f"✓ {v.blobs} blobs are what was stored{orphans}", style="green")
+    rows = [(p.subject, p.blob[:12], p.what, p.remedy) for p in v.problems]
+    head = Text(f"✗ {len(v.problems)} problems in {v.blobs} blobs", style="bold red")
+    return Group(head, table(("what", "blob", "is", "remedy"), rows))
 
 
 def series(points: Sequence[Mapping[str, Any]]) -> RenderableType:
