@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .registry.errors import EmbregError, UsageError, printable
+from .registry.errors import EmbregError, StorageError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,7 +65,21 @@ class Context:
         return " ".join(["embreg", *self.argv])
 
     def show(self, document: Mapping[str, Any], view: Callable[[], RenderableType]) -> None:
-        """Print one JSON document, or what a person reads."""
+        """Print one JSON document, or what a person reads.
+
+        Raises:
+            StorageError: stdout takes no more. A reader who left a pipe is no error: the exit code stands.
+        """
+        try:
+            self._print(document, view)
+        except (BrokenPipeError, SystemExit):  # the second is rich's word for the first
+            _silence_stdout()
+        except OSError as exc:
+            _silence_stdout()
+            hint = "what the command did stands: 'embreg log' shows it"
+            raise StorageError(f"cannot write to stdout: {exc.strerror}", hint=hint) from exc
+
+    def _print(self, document: Mapping[str, Any], view: Callable[[], RenderableType]) -> None:
         if self.json:
             click.echo(_json(document))
             return
@@ -154,9 +168,6 @@ class Main(click.Group):
         except (click.Abort, KeyboardInterrupt):
             hint = "nothing is half-done: 'embreg log' shows what was finished"
             code = _fail(argv, "Interrupted", "interrupted", hint, 3)
-        except BrokenPipeError:  # the reader of a pipe left: nothing to say, and nobody to say it to
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
         except MemoryError:
             code = _fail(argv, "MemoryError", "out of memory: nothing was published", "", 3)
         except Exception as exc:
@@ -164,6 +175,11 @@ class Main(click.Group):
                 raise
             code = _unforeseen(argv, exc)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _silence_stdout() -> None:
+    """Send stdout nowhere: what is left in its buffer would fail again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _json(document: Mapping[str, Any]) -> str:
@@ -842,8 +858,6 @@ def _write_pages(result: GateResult, junit: str | None, markdown: str | None, ht
 
 
 def _write(path: str, text: str, mode: str = "w") -> None:
-    from .registry.errors import StorageError
-
     try:
         with Path(path).open(mode, encoding="utf-8") as file:
             file.write(text)

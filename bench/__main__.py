@@ -59,9 +59,7 @@ def register(folder: Path) -> Iterator[Row]:
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         copy.unlink()
 
-    row = compare(
-        "register a 1.5 GB .npy (1,000,000 x 384)", ours, "cp + sha256sum", theirs, asked="<= 2"
-    )
+    row = compare("register a 1.5 GB .npy (1,000,000 x 384)", ours, "cp + sha256sum", theirs, asked="<= 2")
     yield replace(row, note=f"peak {max(peaks)} MiB (asked: 600)")
     shutil.rmtree(folder / ".embreg")
     source.unlink()
@@ -206,8 +204,8 @@ def render(rows: list[Row]) -> str:
     lines = [
         "# Performance",
         "",
-        "Written by `make bench`. Each row runs embreg and its peer on the same input, alternately, in one run;",
-        "the ratio is embreg's time over the peer's (below 1 is faster): the median of the runs, and the spread.",
+        "Written by `make bench`. Each row runs embreg and its peer on the same input, alternately, in one",
+        "run; the ratio is embreg's time over the peer's (below 1 is faster): median of the runs, and spread.",
         "",
         f"Machine: {machine()}.",
         "",

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,10 +114,10 @@ def _faiss(name: str, factory: str, rows: Floats) -> Codec:
     import faiss
 
     try:
-        index = faiss.index_factory(rows.shape[1], factory)
+        index: Any = faiss.index_factory(rows.shape[1], factory)
         if name == "pq":
             # FAISS warns on the console below 39 rows for each centroid.
-            faiss.downcast_index(index).pq.cp.min_points_per_centroid = 1
+            index.pq.cp.min_points_per_centroid = 1
         index.train(rows)
         size = int(index.sa_code_size())
     except RuntimeError as exc:

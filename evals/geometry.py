@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..registry.vectors import split
 from .shared import Floats, Shared
-from .sweep import in_threads
+from .threads import in_threads
 
 #: Variance, in units of the squared mean norm, below what float32 rows can hold: all rows are equal.
 _NO_VARIANCE = 1e-14

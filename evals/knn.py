@@ -24,6 +24,8 @@ _RESCORE_BLOCK = 1 << 20
 _SMALL = 1 << 25
 #: Approximations kept beyond k, so that the k-th exact score is clear of everything dropped.
 _SLACK = 4
+#: Cosines are multiples of its inverse.
+_GRID = 2.0**40
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -48,7 +50,8 @@ def neighbors(
 
     Scores are float64 inner products (of float64-normalised rows for cosine) or negated squared
     distances, rounded to float32 (saturated where they leave its range); the order is (score
-    descending, row ascending). A zero row has cosine 0 with every row.
+    descending, row ascending). Cosines are rounded to a multiple of 2**-40 first, so that orthogonal
+    rows tie at 0 whatever the noise of their norms. A zero row has cosine 0 with every row.
 
     Args:
         queries: ``(q, d)`` float16, float32 or float64; read only, never changed.
@@ -155,7 +158,7 @@ def _proven(
 
     block = max(1, _RESCORE_BLOCK // (kept.shape[1] * y.shape[1]))
     in_threads(rescore, list(split(len(x), block)))
-    unsure = np.flatnonzero(~(scores[:, -1] > _saturated(ceiling)))
+    unsure = np.flatnonzero(~(scores[:, -1] > _rounded(ceiling, metric)))
     if len(unsure):
         again = _exact(x[unsure], y, k, metric, exclude[unsure])
         rows[unsure], scores[unsure] = again.rows, again.scores
@@ -171,13 +174,15 @@ def _rescored(x: Vectors, y: Vectors, k: int, metric: str, kept: Rows) -> tuple[
         exact = -np.einsum("qkd,qkd->qk", right, right)
     else:
         exact = np.einsum("qd,qkd->qk", left, right)
-    scores = _saturated(exact)
+    scores = _rounded(exact, metric)
     scores[kept < 0] = -np.inf
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(kept, best, axis=1), np.take_along_axis(scores, best, axis=1)
 
 
-def _saturated(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+def _rounded(scores: NDArray[np.float64], metric: str) -> NDArray[np.float32]:
+    if metric == "cosine":
+        scores = np.rint(scores * _GRID) / _GRID
     return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
 
 
@@ -228,7 +233,7 @@ def _score(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDArr
         scores: NDArray[Any] = -cdist(x, y, "sqeuclidean")
     else:
         scores = x @ y.T
-    return _saturated(scores)
+    return _rounded(scores, metric)
 
 
 def _best(scores: NDArray[np.float32], k: int) -> Rows:

@@ -9,6 +9,7 @@ that was not looked at.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock, local
@@ -25,9 +26,13 @@ T = TypeVar("T")
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-#: A tile of scores: rows, and columns at most and (of a chunk of the symmetric sweep) at least. 8 MiB for
-#: each of a few threads stay in the last-level cache. Columns of a tile are counted in 16 bits.
-_HIGH, _WIDE, _NARROW = 512, 4064, 2032
+#: Rows and columns of a tile of scores: some MiB for each of a few threads stay in the last-level cache, the
+#: maxima run along long stretches, and columns are counted in 16 bits.
+_HIGH, _WIDE = 512, 4064
+#: Rows of a chunk of the symmetric sweep within which all pairs give the first floors; it divides ``_WIDE``.
+_OWN = 2032
+#: Scores of a tile with few columns, and its rows at most.
+_TILE, _HIGHEST = 3 << 20, 1 << 14
 #: Scores of a group.
 _GROUP = 16
 
@@ -44,17 +49,21 @@ def sweep(queries: Prepared, base: Prepared, keep: int, exclude: Rows) -> tuple[
     Returns:
         Base rows, int64 ``(q, keep)``, -1 where there are fewer; and the floor, float32 ``(q,)``.
     """
-    board, room = Board(len(queries.rows), keep), _Room()
-    chunks = list(split(len(base.rows), _WIDE))
+    q = len(queries.rows)
+    if not q:
+        return np.empty((0, keep), dtype=np.int64), np.empty(0, dtype=np.float32)
+    board, room = Board(q, keep), _Room()
+    # As many chunks for each thread as for every other.
+    wide = -(-q // (workers() * -(-q // (workers() * _WIDE // 2))))
+    strips = list(split(len(base.rows), min(_HIGHEST, max(_HIGH, _TILE // wide))))
 
-    def strip(rows: slice) -> None:
-        left = queries.mirrored(rows)
-        for columns in chunks:
-            tile = room.product(left, base.rows[columns])
-            bar(tile.scores, exclude[rows] - columns.start)
-            _offer_rows(board, tile, rows, columns)
+    def chunk(columns: slice) -> None:
+        for rows in strips:
+            tile = room.product(base.mirrored(rows), queries.rows[columns])
+            bar(tile.scores.T, exclude[columns] - rows.start)
+            _offer_columns(board, tile, rows, columns)
 
-    in_threads(strip, list(split(len(queries.rows), _HIGH)))
+    in_threads(chunk, list(split(q, wide)))
     return board.best()
 
 
@@ -66,32 +75,34 @@ def sweep_self(x: Prepared, keep: int) -> tuple[Rows, Floats]:
     """
     n = len(x.rows)
     board, room = Board(n, keep), _Room()
-    chunks = list(split(n, min(_WIDE, max(_NARROW, n // 10))))
-    locks = [Lock() for _ in chunks]
+    locks = [Lock() for _ in range(0, n, _WIDE)]
 
-    def own(task: tuple[int, slice]) -> None:
-        chunk, rows = chunks[task[0]], task[1]
-        tile = room.product(x.mirrored(rows), x.rows[chunk])
-        np.fill_diagonal(tile.scores[:, rows.start - chunk.start :], -np.inf)
-        _offer_rows(board, tile, rows, chunk)
+    def own(chunk: slice) -> None:
+        tile = room.product(x.mirrored(chunk), x.rows[chunk])
+        np.fill_diagonal(tile.scores, -np.inf)
+        _offer_columns(board, tile, chunk, chunk)
 
-    def other(task: tuple[int, slice, int]) -> None:
-        above, rows, beside = task
-        columns = chunks[beside]
+    def other(task: tuple[slice, slice]) -> None:
+        rows, columns = task
         tile = room.product(x.mirrored(rows), x.rows[columns])
-        _offer_rows(board, tile, rows, columns, locks[above])
-        _offer_columns(board, tile, rows, columns, locks[beside])
+        _offer_rows(board, tile, rows, columns, locks[rows.start // _WIDE])
+        _offer_columns(board, tile, rows, columns, locks[columns.start // _WIDE])
 
-    strips = [(i, rows) for i, chunk in enumerate(chunks) for rows in _strips(chunk)]
-    in_threads(own, strips)
-    pairs = [(i, rows, j) for i, rows in strips for j in range(i + 1, len(chunks))]
-    in_threads(other, _apart(pairs))
+    in_threads(own, list(split(n, _OWN)))
+    in_threads(other, _apart(list(_pairs(n))))
     return board.best()
 
 
-def _strips(chunk: slice) -> list[slice]:
-    parts = split(chunk.stop - chunk.start, _HIGH)
-    return [slice(chunk.start + part.start, chunk.start + part.stop) for part in parts]
+def _pairs(n: int) -> Iterator[tuple[slice, slice]]:
+    """Yield tiles that cover, once, all pairs of rows of different own chunks."""
+    for chunk in split(n, _OWN):
+        for start in range(chunk.start, chunk.stop, _HIGH):
+            rows = slice(start, min(start + _HIGH, chunk.stop))
+            first = chunk.stop
+            while first < n:
+                last = min(n, (first // _WIDE + 1) * _WIDE)
+                yield rows, slice(first, last)
+                first = last
 
 
 def _apart(tasks: list[T]) -> list[T]:
@@ -197,42 +208,34 @@ def bar(scores: NDArray[np.float32], columns: Rows) -> None:
     scores[row, columns[row, e]] = -np.inf
 
 
-def _offer_rows(board: Board, tile: _Tile, rows: slice, columns: slice, lock: Lock | None = None) -> None:
+def _offer_rows(board: Board, tile: _Tile, rows: slice, columns: slice, lock: Lock) -> None:
     """Offer every score above the floor of its row to that row."""
     m, wide = len(tile.scores), tile.padded.shape[1]
     groups = wide // _GROUP
     # A group is every groups-th column, so that the maximum runs along whole stretches of a row.
     maxima = np.maximum.reduce(tile.padded[:m].reshape(m, _GROUP, groups), axis=1)
     floor = board.floor[rows].copy()
-    if np.isneginf(floor).any():
-        _warm(floor, tile.scores, maxima, board.keep)
-        board.floor[rows] = floor
-    hit = np.flatnonzero(maxima > floor[:, None])
-    row, group = np.divmod(hit, groups)
+    row, group = np.divmod(np.flatnonzero(maxima > floor[:, None]), groups)
     first = row * wide + group
     opened = tile.padded.reshape(-1).take(first[:, None] + np.arange(0, wide, groups))
     above = np.flatnonzero(opened > floor[row, None])
     which, step = np.divmod(above, _GROUP)
     column = group[which] + step * groups
-    with lock or nullcontext():
+    with lock:
         board.add(row[which] + rows.start, column + columns.start, opened.reshape(-1)[above])
 
 
-def _warm(floor: Floats, scores: Floats, maxima: Floats, keep: int) -> None:
-    """Give rows that hold nothing yet a floor: the ``keep``-th best group maximum, or score."""
-    cold = np.flatnonzero(np.isneginf(floor))
-    pool = (scores if maxima.shape[1] < 3 * keep // 2 else maxima)[cold]
-    at = pool.shape[1] - keep
-    if at > 0:
-        floor[cold] = np.partition(pool, at, axis=1)[:, at]
-
-
-def _offer_columns(board: Board, tile: _Tile, rows: slice, columns: slice, lock: Lock) -> None:
+def _offer_columns(board: Board, tile: _Tile, rows: slice, columns: slice, lock: Lock | None = None) -> None:
     """Offer every score above the floor of its column to that column."""
     n, (high, wide) = tile.scores.shape[1], tile.padded.shape
+    maxima = np.maximum.reduce(tile.padded.reshape(high // _GROUP, _GROUP, wide), axis=1)
     floor = np.full(wide, np.inf, dtype=np.float32)
     floor[:n] = board.floor[columns]
-    maxima = np.maximum.reduce(tile.padded.reshape(high // _GROUP, _GROUP, wide), axis=1)
+    if np.isneginf(floor).any():
+        _warm(floor, tile.padded, maxima, board.keep)
+        with lock or nullcontext():
+            # What another thread dropped meanwhile was below its own floor: the higher one bounds both.
+            board.floor[columns] = np.maximum(board.floor[columns], floor[:n])
     group, column = np.divmod(np.flatnonzero(maxima > floor), wide)
     first = group * (_GROUP * wide) + column
     opened = tile.padded.reshape(-1).take(first[:, None] + np.arange(0, _GROUP * wide, wide))
@@ -242,5 +245,14 @@ def _offer_columns(board: Board, tile: _Tile, rows: slice, columns: slice, lock:
     order = np.argsort(column[which].astype(np.uint16), kind="stable")
     which, step, above = which[order], step[order], above[order]
     row = group[which] * _GROUP + step
-    with lock:
+    with lock or nullcontext():
         board.add(column[which] + columns.start, row + rows.start, opened.reshape(-1)[above])
+
+
+def _warm(floor: Floats, scores: Floats, maxima: Floats, keep: int) -> None:
+    """Give columns that hold nothing yet a floor: the ``keep``-th best group maximum, or score."""
+    cold = np.flatnonzero(np.isneginf(floor))
+    pool = (scores if len(maxima) < 3 * keep // 2 else maxima)[:, cold]
+    at = len(pool) - keep
+    if at > 0:
+        floor[cold] = np.partition(pool, at, axis=0)[at]

@@ -27,7 +27,7 @@ def in_threads(work: Callable[[T], None], tasks: Sequence[T]) -> None:
         for task in tasks:
             work(task)
         return
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
         for _ in pool.map(work, tasks):

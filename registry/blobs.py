@@ -72,7 +72,7 @@ class BlobStore:
             sha.update(chunk)
             nbytes += memoryview(chunk).nbytes
         digest = sha.hexdigest()
-        if self._reuse(digest):
+        if self._reuse(digest, nbytes):
             return Blob(digest=digest, nbytes=nbytes, written=False)
 
         def write(path: Path) -> None:
@@ -96,7 +96,7 @@ class BlobStore:
         with self.staged() as path:
             write(path)
             digest, nbytes = hash_file(path), path.stat().st_size
-            if self._reuse(digest):
+            if self._reuse(digest, nbytes):
                 return Blob(digest=digest, nbytes=nbytes, written=False)
             self._publish(path, digest)
         return Blob(digest=digest, nbytes=nbytes)
@@ -112,16 +112,16 @@ class BlobStore:
             finally:
                 path.unlink(missing_ok=True)
 
-    def _reuse(self, digest: str) -> bool:
+    def _reuse(self, digest: str, nbytes: int) -> bool:
+        """Whether the blob is there already, at its full length: a truncated one is written again."""
         # A fresh time of change keeps a sweep, which spares young blobs, from taking one that an
         # unfinished publication is about to refer to.
-        try:
-            os.utime(self._place(digest))
-        except FileNotFoundError:
-            return False
-        except PermissionError as exc:
-            raise StorageError(f"cannot write to {self._blobs}: {exc.strerror}") from exc
-        return True
+        with _storage(self._blobs):
+            try:
+                os.utime(self._place(digest))
+                return self._place(digest).stat().st_size == nbytes
+            except FileNotFoundError:
+                return False
 
     def _publish(self, staged: Path, digest: str) -> None:
         handle = os.open(staged, os.O_RDONLY)

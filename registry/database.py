@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -142,9 +144,22 @@ class Database:
         return target
 
 
+def _url(path: Path) -> URL:
+    """Return the URL of a file; where nothing can be written, one that does not ask to.
+
+    A database in WAL mode wants to make files beside it even to be read. Where it cannot, SQLite must be told
+    that nobody else writes either (``immutable``); a log that still holds changes forbids that.
+    """
+    if os.access(path.parent, os.W_OK) or not path.is_file():
+        return URL.create("sqlite", database=str(path))
+    log = path.with_name(f"{path.name}-wal")
+    still = not log.is_file() or log.stat().st_size == 0
+    query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if still else {})
+    return URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
+
+
 def _engine(path: Path) -> Engine:
-    url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    engine = create_engine(_url(path), connect_args={"timeout": _BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

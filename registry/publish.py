@@ -156,10 +156,11 @@ def _publish(
             stale += by_alias
         session.flush()
         names = catalog.alias_names(session, [row.id]).get(row.id, ())
+        unsaid = () if created or not order.message else ("nothing new, so the message was not kept",)
         return Registered(
             version=catalog.to_version(row, names),
             created=created,
-            warnings=source.warnings + ingested.warnings,
+            warnings=source.warnings + ingested.warnings + unsaid,
             stale_indexes=tuple(stale),
         )
 

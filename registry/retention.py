@@ -1,8 +1,9 @@
 """What is kept: deleting versions, sweeping blobs, verifying that everything is still what was stored.
 
-A blob is swept if nothing that lives refers to it and it is older than a grace period: younger ones may belong
-to a publication that has not happened yet. The sweep unlinks inside a write transaction, and a publication
-checks inside its own that its blobs are there (``Home.require``): neither can slip between the other's steps.
+A blob is swept if nothing that lives refers to it and it is older than a grace period: younger ones may
+belong to a publication that has not happened yet. The sweep unlinks inside a write transaction, and a
+publication checks inside its own that its blobs are there (``Home.require``): neither can slip between the
+other's steps.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class _Claim:
 def verify(home: Home, ref: str | Ref | None, progress: Progress | None) -> Verified:
     """Hash every blob that something refers to; see ``Registry.verify``."""
     with home.database.read() as session:
-        claims = list(_claims(home, session, to_ref(ref) if ref is not None else None))
+        claims = list(_claims(session, to_ref(ref) if ref is not None else None))
         orphans = 0 if ref is not None else _orphans(home, session)
     unique = sorted({claim.digest for claim in claims})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -152,7 +153,7 @@ def verify(home: Home, ref: str | Ref | None, progress: Progress | None) -> Veri
     return Verified(blobs=len(unique), problems=tuple(problems), orphans=orphans)
 
 
-def _claims(home: Home, session: Session, ref: Ref | None) -> Iterator[_Claim]:
+def _claims(session: Session, ref: Ref | None) -> Iterator[_Claim]:
     again = "register its source again, or restore the blob from a backup"
     versions = [catalog.resolve(session, ref)] if ref is not None else _versions(session)
     for version in versions:

@@ -4,8 +4,8 @@ Everything is measured on the shared neighbour graph, which above some size hold
 rows (``Subject.neighbors``), each among all rows. Sources: Manning, Raghavan & Schütze 2008, section 16.3
 (purity); Jarvis & Patrick 1973 and Jégou, Harzallah & Schmid 2007 (reciprocity).
 
-Labels come from the attribute column ``label``, or from a dataset of kind ``labels``. Rows without a label are
-not scored, and as a neighbour count as wrong.
+Labels come from the attribute column ``label``, or from a dataset of kind ``labels``. Rows without a label
+are not scored, and as a neighbour count as wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...registry.errors import UsageError, printable
 from ...registry.vectors import split, unit_rows
 from .. import knn
 from ..statistics import bootstrap_mean, wilson
-from ..suite import Absent, Better, Findings, Measure, Metric, Suite
+from ..suite import Absent, Better, Findings, Measure, Metric, Need, Suite
 
 if TYPE_CHECKING:
     from ..subject import NeighborGraph, Subject
@@ -276,6 +276,7 @@ SUITE = Suite(
     params=Params,
     metrics=(PURITY, LIFT, LABEL_COVERAGE, RECIPROCITY, TOP1_COSINE, MARGIN, DUPLICATE_RATE),
     needs=frozenset(),
+    wants=frozenset({Need.LABELS}),
     run=run,
     doc="Are the nearest rows the right ones, do they agree, and how near are they?",
 )

