@@ -204,8 +204,9 @@ def render(rows: list[Row]) -> str:
     lines = [
         "# Performance",
         "",
-        "Written by `make bench`. Each row runs embreg and its peer on the same input, alternately, in one",
-        "run; the ratio is embreg's time over the peer's (below 1 is faster): median of the runs, and spread.",
+        "Written by `make bench`. Each row runs embreg and its peer on the same input, alternately,",
+        "in one run; the ratio is embreg's time over the peer's (below 1 is faster): the median of the runs,",
+        "and their spread.",
         "",
         f"Machine: {machine()}.",
         "",

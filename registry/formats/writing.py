@@ -6,7 +6,7 @@ import gzip
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -47,7 +47,8 @@ def publish(dest: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
             hint="nothing was written there; choose another place",
         ) from exc
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it was never made, or the disk takes no changes
+            partial.unlink(missing_ok=True)
 
 
 def _taken(dest: Path) -> InputError:

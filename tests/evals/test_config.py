@@ -198,7 +198,7 @@ class TestRefusing:
     @given(hs.text(max_size=200))
     @settings(deadline=None, max_examples=150)
     def test_any_text_is_read_or_refused(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-        path = tmp_path_factory.getbasetemp() / "embreg.toml"
+        path = tmp_path_factory.mktemp("config") / "embreg.toml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
             load_config(path)
@@ -215,7 +215,7 @@ class TestRefusing:
     def test_any_value_is_read_or_refused(
         self, tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]
     ) -> None:
-        path = tmp_path_factory.getbasetemp() / "embreg.toml"
+        path = tmp_path_factory.mktemp("config") / "embreg.toml"
         path.write_text("[[gates]]\n" + "\n".join(f"{k} = {v}" for k, v in keys.items()))
         try:
             (check,) = load_config(path).gates

@@ -72,7 +72,7 @@ def test_a_suite_is_pure_deterministic_and_keeps_its_word(name: str, filled: Reg
     table, other = filled.table("words@2"), filled.table("words@1")
     before = table.vectors.copy()
     dataset = None
-    if suite.dataset_kind:
+    if suite.dataset_kind in suite.needs:
         kept = filled.dataset(suite.dataset_kind)
         dataset = DatasetTable(name="d", kind=kept.kind, rows=filled.stored_table(kept.digest))
     results = []
@@ -122,7 +122,7 @@ def test_a_suite_answers_or_skips_on_degenerate_tables(name: str, rows: str, fil
     x = tables[rows].astype(np.float32)
     table = EmbeddingTable.from_arrays([f"w{i}" for i in range(len(x))], x)
     dataset = None
-    if suite.dataset_kind:
+    if suite.dataset_kind in suite.needs:
         kept = filled.dataset(suite.dataset_kind)
         dataset = DatasetTable(name="d", kind=kept.kind, rows=filled.stored_table(kept.digest))
     subject = Subject(table, baseline=Subject(table), dataset=dataset)
