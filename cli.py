@@ -274,6 +274,7 @@ def init(ctx: Context, path: str | None) -> None:
 @click.option("--metric", metavar="METRIC", help="cosine, dot or l2: how rows are compared.")
 @click.option("--pooling", metavar="P", help="How token states became one vector: mean, cls, max …")
 @click.option("--position", metavar="P", help="How position enters: none, additive, rotary or bias.")
+@click.option("--tied/--untied", default=None, help="Whether the input and the output table are one.")
 @click.option("--tag", "tags", metavar="K=V", multiple=True, help="Free words, repeatable.")
 @click.option("--ids", metavar="FILE", type=click.Path(), help="Ids of a bare array: lines, Parquet or JSON.")
 @click.option("--id-column", metavar="C", help="Column that holds the ids.")

@@ -39,6 +39,7 @@ class Declared:
     metric: str | None = None
     pooling: str | None = None
     position: str | None = None
+    tied: bool | None = None
     tags: Mapping[str, str] | None = None
 
     def said(self) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _space(home: Home, name: str, source: Source, declared: Declared) -> Space:
             before = catalog.resolve(session, Ref(name=name)).space
         except NotFound:
             before = {}
-    kept = {field: before[field] for field in (*Declared.__slots__, "tied") if field in before}
+    kept = {field: before[field] for field in Declared.__slots__ if field in before}
     return Space(dim=source.dim, dtype=source.dtype, **(kept | declared.said()))
 
 

@@ -131,6 +131,7 @@ class Registry:
         metric: str | None = None,
         pooling: str | None = None,
         position: str | None = None,
+        tied: bool | None = None,
         tags: Mapping[str, str] | None = None,
         message: str = "",
         alias: str | None = None,
@@ -141,7 +142,7 @@ class Registry:
     ) -> Registered:
         """Register a table as the next version of ``name``, and judge every index that tracks the latest.
 
-        The space's declared fields (model, tokenizer, kind, metric, pooling, position, tags) are those of the
+        The space's declared fields (model, tokenizer, kind, metric, pooling, position, tied, tags) are those of the
         latest version where they are not given; width, dtype and normalisation are measured.
 
         Args:
@@ -159,6 +160,7 @@ class Registry:
             metric: ``cosine``, ``dot`` or ``l2``.
             pooling: see ``Space``.
             position: see ``Space``.
+            tied: see ``Space``.
             tags: see ``Space``.
             message: what a person should know of this version.
             alias: move this alias to the new version, in the same transaction.
@@ -193,6 +195,7 @@ class Registry:
             metric=metric,
             pooling=pooling,
             position=position,
+            tied=tied,
             tags=tags,
         )
         order = publish.Order(

@@ -21,7 +21,7 @@ def package_file(package: str, path: str) -> Path:
     try:
         found = Path(str(importlib.metadata.distribution(package).locate_file(path)))
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{package} is not installed: 'make setup' installs it")
+        pytest.skip(f"{package} is not installed")
     if not found.exists():
         pytest.skip(f"{package} holds no {path}")
     return found

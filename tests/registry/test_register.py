@@ -88,6 +88,15 @@ def test_what_is_not_said_is_as_in_the_version_before(registry: Registry, table)
     assert registry.diff("docs@2", "docs@3").relation is Relation.RESPACED
 
 
+def test_tied_is_recorded_and_told_without_breaking_the_space(registry: Registry, table) -> None:
+    registry.register("tokens", table(), kind="token-input", tied=True)
+    assert registry.register("tokens", table(seed=1)).version.space.tied is True
+    registry.register("tokens", table(seed=1), tied=False)
+    diff = registry.diff("tokens@2", "tokens@3")
+    assert [(c.field, c.breaking) for c in diff.space_changes] == [("tied", False)]
+    assert diff.relation is Relation.IDENTICAL
+
+
 def test_normalisation_is_measured(registry: Registry, table) -> None:
     raw = table()
     unit = raw.vectors / np.linalg.norm(raw.vectors, axis=1, keepdims=True)
