@@ -19,6 +19,8 @@ from . import __version__
 from .registry.errors import EmbregError, StorageError, UsageError, printable
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import RenderableType
 
     from .evals.config import Config
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .registry.types import Progress, RunRecord
 
 DEFAULT_REGISTRY = ".embreg"
+AT_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
 
 
 class Context:
@@ -337,16 +340,19 @@ def list_(ctx: Context, name: str | None) -> None:
 
 @main.command()
 @click.argument("ref", type=REF)
+@click.option(
+    "--at", metavar="TIME", type=click.DateTime(AT_FORMATS), help="The version it named then (UTC)."
+)
 @common
-def show(ctx: Context, ref: str) -> None:
+def show(ctx: Context, ref: str, at: datetime | None) -> None:
     """Show everything about one version: shape, space, digests, norms.
 
-    Example: embreg show words@production
+    Example: embreg show words@production --at 2026-05-01
     """
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        version = registry.resolve(ref)
+        version = registry.resolve(ref) if at is None else registry.resolve_at(ref, at)
     ctx.show(documents.version(version), lambda: listing.version(version))
 
 
@@ -439,6 +445,22 @@ def alias_list(ctx: Context, name: str) -> None:
         found = registry.aliases(name)
     document = {"aliases": [{"alias": a, "ref": ref} for a, ref in found.items()]}
     ctx.show(document, lambda: listing.aliases(found))
+
+
+@alias.command("history")
+@click.argument("name")
+@click.argument("alias", required=False)
+@common
+def alias_history(ctx: Context, name: str, alias: str | None) -> None:
+    """Show every move of ALIAS (or of all aliases) of NAME: when, from, to, why, by whom.
+
+    Example: embreg alias history words production
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        moves = registry.alias_history(name, alias)
+    ctx.show(documents.alias_history(moves), lambda: listing.alias_history(moves))
 
 
 @alias.command("rm")
@@ -879,6 +901,37 @@ def delete(ctx: Context, ref: str) -> None:
     with ctx.open() as registry:
         version = registry.delete(ref)
     ctx.show({"deleted": version.ref} | documents.version(version), lambda: f"deleted {version.ref}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--keep", metavar="N", type=int, required=True, help="How many of the newest stay.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@common
+def prune(ctx: Context, name: str, keep: int, dry_run: bool) -> None:
+    """Delete all but the newest versions of NAME; what an alias, index or run needs stays.
+
+    Example: embreg prune words --keep 5 --dry-run
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        done = registry.prune(name, keep=keep, dry_run=dry_run)
+    ctx.show(documents.pruned(done), lambda: listing.pruned(done))
+
+
+@main.command()
+@common
+def du(ctx: Context) -> None:
+    """Show the disk space of every embedding.
+
+    Example: embreg du
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        found = registry.du()
+    ctx.show(documents.usage(found), lambda: listing.usage(found))
 
 
 @main.command()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from . import catalog, dependents, records
 from .catalog import Actor
 from .dependents import Diffs
-from .errors import Conflict, Refused, UsageError, printable
+from .errors import Conflict, Refused, UsageError, VersionNotFound, printable
 from .home import Home, to_ref
 from .orm import AliasMoveRow, AliasRow, EmbeddingRow, IndexRow, VersionRow
-from .types import AliasMove, IndexState, Ref, check_alias, utc_now
+from .types import AliasMove, IndexState, PastMove, Ref, check_alias, utc_now
 
 
 def set_alias(home: Home, name: str, alias: str, ref: str | Ref, if_was: str | Ref | None) -> AliasMove:
@@ -102,6 +104,58 @@ def _write_move(
         new=new.number if new else None,
         reason=reason,
     )
+
+
+def history(session: Session, name: str, alias: str | None) -> tuple[PastMove, ...]:
+    """Return every move of an alias, or of all aliases of an embedding, oldest first."""
+    embedding = catalog.find_embedding(session, name)
+    query = select(AliasMoveRow).where(AliasMoveRow.embedding_id == embedding.id)
+    if alias is not None:
+        query = query.where(AliasMoveRow.name == alias)
+    return tuple(
+        PastMove(
+            alias=row.name,
+            old=_ref_by_id(session, row.from_id),
+            new=_ref_by_id(session, row.to_id),
+            at=row.at,
+            actor=row.actor,
+            reason=row.reason,
+        )
+        for row in session.scalars(query.order_by(AliasMoveRow.id))
+    )
+
+
+def _ref_by_id(session: Session, version_id: int | None) -> str | None:
+    return None if version_id is None else catalog.ref_of(session.get_one(VersionRow, version_id))
+
+
+def resolve_at(session: Session, ref: Ref, at: datetime) -> VersionRow:
+    """Return the version that an alias, or ``latest``, named at a moment; deleted ones included.
+
+    Raises:
+        VersionNotFound: it named nothing then.
+        UsageError: the reference does not move.
+    """
+    if ref.number is not None or ref.digest is not None:
+        raise UsageError(f"'{ref}' never moves", hint="ask for NAME or NAME@ALIAS at a time")
+    embedding = catalog.find_embedding(session, ref.name)
+    if ref.alias is None:
+        made = select(VersionRow).where(VersionRow.embedding_id == embedding.id, VersionRow.created_at <= at)
+        row = session.scalar(made.order_by(VersionRow.number.desc()).limit(1))
+    else:
+        moves = select(AliasMoveRow).where(
+            AliasMoveRow.embedding_id == embedding.id,
+            AliasMoveRow.name == ref.alias,
+            AliasMoveRow.at <= at,
+        )
+        move = session.scalar(moves.order_by(AliasMoveRow.id.desc()).limit(1))
+        row = session.get(VersionRow, move.to_id) if move is not None and move.to_id is not None else None
+    if row is None:
+        raise VersionNotFound(
+            f"'{ref}' named nothing at {at:%Y-%m-%d %H:%M:%S} UTC",
+            hint=f"'embreg alias history {ref.name}' shows every move",
+        )
+    return row
 
 
 def remove(home: Home, name: str, alias: str) -> AliasMove:

@@ -7,6 +7,7 @@ verbs themselves are in ``publish``, ``aliases``, ``upkeep`` and ``records``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ from .blobs import BlobStore
 from .catalog import Actor
 from .database import Database
 from .errors import UsageError, printable
-from .home import Home
+from .home import Home, to_ref
 from .types import (
     LATEST,
     AliasMove,
@@ -24,11 +25,14 @@ from .types import (
     Event,
     Exported,
     IndexState,
+    PastMove,
     Progress,
+    Pruned,
     Ref,
     Registered,
     RunRecord,
     Swept,
+    Usage,
     VerdictRecord,
     Verified,
     Version,
@@ -142,8 +146,8 @@ class Registry:
     ) -> Registered:
         """Register a table as the next version of ``name``, and judge every index that tracks the latest.
 
-        The space's declared fields (model, tokenizer, kind, metric, pooling, position, tied, tags) are those of the
-        latest version where they are not given; width, dtype and normalisation are measured.
+        The space's declared fields (model, tokenizer, kind, metric, pooling, position, tied, tags) are those
+        of the latest version where they are not given; width, dtype and normalisation are measured.
 
         Args:
             name: the embedding; made if it is new.
@@ -267,6 +271,25 @@ class Registry:
         """Return the aliases of an embedding and the versions they name."""
         return {alias: v.ref for v in self.versions(name) for alias in v.aliases}
 
+    def alias_history(self, name: str, alias: str | None = None) -> tuple[PastMove, ...]:
+        """Return every move of an alias, or of all aliases of an embedding, oldest first."""
+        with self._home.database.read() as session:
+            return aliases.history(session, name, alias)
+
+    def resolve_at(self, ref: str | Ref, at: datetime) -> Version:
+        """Return the version that ``NAME`` or ``NAME@ALIAS`` named at a moment, deleted ones included.
+
+        Args:
+            ref: an alias, or a bare name for the latest version.
+            at: aware, or naive in UTC.
+
+        Raises:
+            VersionNotFound: it named nothing then.
+        """
+        moment = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        with self._home.database.read() as session:
+            return catalog.to_version(aliases.resolve_at(session, to_ref(ref), moment))
+
     def alias(self, name: str, alias: str, ref: str | Ref, *, if_was: str | Ref | None = None) -> AliasMove:
         """Point an alias at a version, and judge every index that tracks it.
 
@@ -382,6 +405,24 @@ class Registry:
         from . import retention
 
         return retention.delete(self._home, ref)
+
+    def prune(self, name: str, *, keep: int, dry_run: bool = False) -> Pruned:
+        """Delete all but the ``keep`` newest versions of an embedding; what is needed stays, and is said.
+
+        Raises:
+            UsageError: ``keep`` is below 1.
+        """
+        from . import retention
+
+        if keep < 1:
+            raise UsageError(f"--keep is at least 1, not {keep}")
+        return retention.prune(self._home, name, keep=keep, dry_run=dry_run)
+
+    def du(self) -> tuple[Usage, ...]:
+        """Return the disk space of every embedding, by name."""
+        from . import retention
+
+        return retention.usage(self._home)
 
     def gc(self, *, dry_run: bool = False, grace_s: float | None = None) -> Swept:
         """Remove blobs that nothing living refers to, and partial writes of processes that died.

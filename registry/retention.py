@@ -9,7 +9,8 @@ other's steps.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from .errors import Conflict, CorruptBlob
 from .home import Home, to_ref
 from .manifest import Manifest
 from .orm import ArtifactRow, BuildRow, DatasetRow, RunRow, VersionBlobRow, VersionRow
-from .types import LATEST, Problem, Progress, Ref, Swept, Verified, Version, utc_now
+from .types import LATEST, Problem, Progress, Pruned, Ref, Swept, Usage, Verified, Version, utc_now
 
 GRACE_S = 3600.0
 #: A partial write is spared if it was written to this recently, whatever the grace: its writer may live.
@@ -52,13 +53,69 @@ def delete(home: Home, ref: str | Ref) -> Version:
     return diffs.settle(transaction)
 
 
-def _needed_by(session: Session, row: VersionRow, version: Version) -> list[str]:
-    """Return what would break without a version, in words."""
+def prune(home: Home, name: str, *, keep: int, dry_run: bool) -> Pruned:
+    """Delete all but the newest versions of an embedding; see ``Registry.prune``."""
+    with home.database.read() as session:
+        living = catalog.versions(session, name)
+        older = living[: max(0, len(living) - keep)]
+        needs = _needs(session, older)
+    deleted = []
+    # From the newest down: a run on a newer version may need an older one.
+    for version in reversed(older):
+        if version.ref in needs:
+            continue
+        if not dry_run:
+            delete(home, version.ref)
+        deleted.append(version.ref)
+    return Pruned(dry_run=dry_run, deleted=tuple(deleted), needed=needs)
+
+
+def _needs(session: Session, versions: Sequence[Version]) -> dict[str, str]:
+    """Return which of some versions cannot go, and why, if all the others of them go.
+
+    A version that stays may need another one, so the question is asked until the answer stands.
+    """
+    rows = {v.ref: catalog.resolve(session, Ref(name=v.name, number=v.number)) for v in versions}
+    needs: dict[str, str] = {}
+    while True:
+        gone = {rows[v.ref].id for v in versions if v.ref not in needs}
+        asked = [v for v in versions if v.ref not in needs]
+        found = {v.ref: _needed_by(session, rows[v.ref], v, without=gone) for v in asked}
+        if not any(found.values()):
+            return needs
+        needs |= {ref: ", ".join(needed) for ref, needed in found.items() if needed}
+
+
+def usage(home: Home) -> tuple[Usage, ...]:
+    """Return the disk space of every embedding, by name; see ``Registry.du``."""
+    sizes = {digest: nbytes for digest, nbytes, _ in home.blobs.all()}
+    with home.database.read() as session:
+        named: dict[str, list[str]] = {}
+        counts: dict[str, int] = {}
+        for version in _versions(session):
+            counts[version.embedding.name] = counts.get(version.embedding.name, 0) + 1
+            query = select(VersionBlobRow.digest).where(VersionBlobRow.version_id == version.id)
+            named.setdefault(version.embedding.name, []).extend(session.scalars(query))
+    return tuple(
+        Usage(
+            name=name,
+            versions=counts[name],
+            nbytes=sum(sizes.get(digest, 0) for digest in set(digests)),
+            logical=sum(sizes.get(digest, 0) for digest in digests),
+        )
+        for name, digests in sorted(named.items())
+    )
+
+
+def _needed_by(
+    session: Session, row: VersionRow, version: Version, without: AbstractSet[int] = frozenset()
+) -> list[str]:
+    """Return what would break without a version, in words; versions ``without`` do not count."""
     needs = [f"alias '{alias}'" for alias in version.aliases]
     needs += [f"index '{s.name}'" for s in dependents.states(session) if s.built_from == version.ref]
     compared = select(VersionRow).join(RunRow, RunRow.version_id == VersionRow.id)
     compared = compared.where(RunRow.baseline_id == row.id, VersionRow.deleted_at.is_(None))
-    runs = {catalog.ref_of(v) for v in session.scalars(compared) if v.id != row.id}
+    runs = {catalog.ref_of(v) for v in session.scalars(compared) if v.id not in {row.id, *without}}
     return needs + [f"a run on {ref} as its baseline" for ref in sorted(runs)]
 
 

@@ -375,6 +375,43 @@ class AliasMove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PastMove:
+    """One line of an alias's history: from which version (None: it was new) to which (None: removed)."""
+
+    alias: str
+    old: str | None
+    new: str | None
+    at: datetime
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """Versions that ``prune`` deleted (or would), and what needs those that it kept beyond the number."""
+
+    dry_run: bool
+    deleted: tuple[str, ...]
+    needed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Disk space of an embedding.
+
+    Attributes:
+        versions: how many live.
+        nbytes: of all blobs that its versions refer to, each counted once.
+        logical: what they would take without sharing.
+    """
+
+    name: str
+    versions: int
+    nbytes: int
+    logical: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
     """What a sweep removed, or would remove (``dry_run``).
 

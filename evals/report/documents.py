@@ -14,9 +14,12 @@ if TYPE_CHECKING:
         Event,
         Exported,
         IndexState,
+        PastMove,
+        Pruned,
         Registered,
         RunRecord,
         Swept,
+        Usage,
         Verified,
         Version,
     )
@@ -212,6 +215,32 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
 def gate(v: Verdict, indexes: Iterable[IndexState] = ()) -> Document:
     """Return a verdict, and which of the embedding's indexes are stale."""
     return v.to_dict() | {"stale_indexes": [index(i) for i in indexes if i.stale]}
+
+
+def alias_history(moves: Iterable[PastMove]) -> Document:
+    """Return the history of aliases."""
+    return {
+        "moves": [
+            {"alias": m.alias, "from": m.old, "to": m.new, "at": m.at.isoformat(), "by": m.actor,
+             "reason": m.reason}
+            for m in moves
+        ]
+    }  # fmt: skip
+
+
+def pruned(p: Pruned) -> Document:
+    """Return what was pruned, and what was needed."""
+    return {"dry_run": p.dry_run, "deleted": list(p.deleted), "needed": dict(p.needed)}
+
+
+def usage(given: Iterable[Usage]) -> Document:
+    """Return disk space by embedding."""
+    return {
+        "embeddings": [
+            {"name": u.name, "versions": u.versions, "bytes": u.nbytes, "logical_bytes": u.logical}
+            for u in given
+        ]
+    }
 
 
 def swept(s: Swept) -> Document:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
         Event,
         Exported,
         IndexState,
+        PastMove,
+        Pruned,
         Registered,
         Swept,
+        Usage,
         Verified,
         Version,
     )
@@ -178,6 +181,32 @@ def datasets(given: Sequence[Dataset]) -> RenderableType:
         return Text("no datasets: 'embreg dataset add NAME FILE --kind analogies|pairs|labels'")
     rows = ((d.name, d.kind, d.items, d.digest[:12], d.source) for d in given)
     return table(("dataset", "kind", ">items", "digest", "source"), rows)
+
+
+def alias_history(moves: Sequence[PastMove]) -> RenderableType:
+    """Return the history of aliases, oldest first."""
+    rows = (
+        (f"{m.at:%Y-%m-%d %H:%M:%S}", m.alias, m.old or "–", m.new or "–", m.reason, m.actor) for m in moves
+    )
+    return table(("at (UTC)", "alias", "from", "to", "reason", "by"), rows)
+
+
+def pruned(p: Pruned) -> RenderableType:
+    """Return what was pruned, and what was needed."""
+    verb = "would delete" if p.dry_run else "deleted"
+    told = [Text(f"{verb} {', '.join(p.deleted) or 'nothing'}")]
+    told += [
+        Text(f"! {ref} stays: needed by {printable(why, 500)}", style="yellow")
+        for ref, why in p.needed.items()
+    ]
+    freed = [] if p.dry_run or not p.deleted else [Text("'embreg gc' frees the space", style="dim")]
+    return Group(*told, *freed)
+
+
+def usage(given: Sequence[Usage]) -> RenderableType:
+    """Return disk space by embedding."""
+    rows = ((u.name, u.versions, nbytes(u.nbytes), nbytes(u.logical)) for u in given)
+    return table(("embedding", ">versions", ">on disk", ">without sharing"), rows)
 
 
 def swept(s: Swept) -> RenderableType:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from embreg import Registry
-from embreg.registry.errors import AliasNotFound, Conflict, Refused, UsageError
-from embreg.registry.types import VerdictRecord
+from embreg.registry.errors import AliasNotFound, Conflict, Refused, UsageError, VersionNotFound
+from embreg.registry.types import VerdictRecord, utc_now
 
 
 def test_an_alias_moves_and_the_log_says_so(registry: Registry, table) -> None:
@@ -91,3 +93,26 @@ def test_the_newest_verdict_counts(registry: Registry, table) -> None:
 
 def test_refusals_exit_with_one() -> None:
     assert Refused.exit_code == 1
+
+
+def test_which_version_was_production_then(registry: Registry, table) -> None:
+    moments = []
+    for seed in range(2):
+        registry.register("docs", table(seed=seed))
+        registry.alias("docs", "production", "docs")
+        moments.append(utc_now())
+    registry.remove_alias("docs", "production")
+    registry.delete("docs@2")
+    assert [registry.resolve_at("docs@production", m).number for m in moments] == [1, 2]
+    assert [registry.resolve_at("docs", m).number for m in moments] == [1, 2]
+    for ref, when in (("docs@production", utc_now()), ("docs", moments[0] - timedelta(days=1))):
+        with pytest.raises(VersionNotFound, match="named nothing"):
+            registry.resolve_at(ref, when)
+    with pytest.raises(UsageError, match="never moves"):
+        registry.resolve_at("docs@1", moments[0])
+    moves = [(m.alias, m.old, m.new) for m in registry.alias_history("docs")]
+    assert moves == [
+        ("production", None, "docs@1"),
+        ("production", "docs@1", "docs@2"),
+        ("production", "docs@2", None),
+    ]

@@ -214,3 +214,28 @@ def test_sweeps_beside_writers_lose_nothing(tmp_path: Path) -> None:
         assert len(registry.versions()) + len(conflicts) == 24
         for version in registry.versions():
             assert registry.table(version).vectors.shape == (50, 4)
+
+
+def test_prune_keeps_the_newest_and_what_is_needed(registry: Registry, table) -> None:
+    for seed in range(6):
+        registry.register("docs", table(seed=seed))
+    registry.alias("docs", "production", "docs@3")
+    evaluate(registry, "docs@3", suites=["drift"], baseline="docs@1")
+    evaluate(registry, "docs@4", suites=["drift"], baseline="docs@2")
+    dry = registry.prune("docs", keep=2, dry_run=True)
+    assert dry.deleted == ("docs@4", "docs@2")
+    assert dry.needed == {"docs@3": "alias 'production'", "docs@1": "a run on docs@3 as its baseline"}
+    assert len(registry.versions("docs")) == 6
+    done = registry.prune("docs", keep=2)
+    assert (done.deleted, done.needed) == (dry.deleted, dry.needed)
+    assert [v.number for v in registry.versions("docs")] == [1, 3, 5, 6]
+    assert registry.prune("docs", keep=10).deleted == ()
+
+
+def test_du_counts_shared_parts_once(registry: Registry, table) -> None:
+    registry.register("docs", table())
+    registry.register("docs", table(), model="other")
+    (usage,) = registry.du()
+    on_disk = sum(p.stat().st_size for p in (registry.root / "blobs").rglob("*") if p.is_file())
+    assert (usage.name, usage.versions, usage.nbytes) == ("docs", 2, on_disk)
+    assert usage.logical > usage.nbytes
