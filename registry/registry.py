@@ -153,10 +153,11 @@ class Registry:
             name: the embedding; made if it is new.
             source: a file in any known format, or a table in memory.
             format: insist on a format.
-            ids: file with the ids of a bare array (text lines, Parquet column, JSON list).
+            ids: file with the ids of a bare array or token table: text lines, Parquet column, JSON list,
+                ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
             id_column: column of a Parquet or Arrow file that holds the ids.
             vector_column: column that holds the vectors.
-            tensor: array of an ``.npz``.
+            tensor: array of an ``.npz``, or tensor of a checkpoint.
             encoding: of a text source.
             model: the encoder.
             tokenizer: the tokenizer's file; its sha256 is recorded.

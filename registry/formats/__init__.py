@@ -2,7 +2,7 @@
 
 ``open_source`` reads a header and promises the rows; ``write_table`` writes a table, whole or not at all.
 A format is chosen by suffix, then by its first bytes, and loaded when it is first needed. A module of a
-format has ``read(path, options) -> Source`` and ``write(table, dest, *, overwrite) -> notes``.
+format has ``read(path, options) -> Source`` and, if it writes, ``write(table, dest, *, overwrite) -> notes``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class Format:
         magic: first bytes, where it has any of its own.
         takes: the options it understands.
         packed: whether it is read and written through gzip.
+        index: how the name of a file ends that lists the shards of a divided one, which is read only.
+        guest: suffixes of other formats that its files have as well, told by their first bytes.
+        writes: whether it is written.
     """
 
     name: str
@@ -44,11 +47,16 @@ class Format:
     magic: tuple[bytes, ...] = ()
     takes: frozenset[str] = frozenset()
     packed: bool = False
+    index: str | None = None
+    guest: tuple[str, ...] = ()
+    writes: bool = True
 
 
 _ARRAY = frozenset({"ids", "id_column", "encoding"})
+_NAMED = _ARRAY | {"tensor"}
 _TEXT = frozenset({"encoding"})
 _COLUMNS = frozenset({"id_column", "vector_column"})
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 #: Every format by its name.
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -56,8 +64,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         f.name: f
         for f in (
             Format(name="npy", module="npy", suffixes=(".npy",), magic=(b"\x93NUMPY",), takes=_ARRAY),
-            Format(name="npz", module="npz", suffixes=(".npz",), magic=(b"PK\x03\x04", b"PK\x05\x06"),
-                   takes=_ARRAY | {"tensor"}),
+            Format(name="npz", module="npz", suffixes=(".npz",), magic=_ZIP, takes=_NAMED),
             Format(name="glove", module="glove", suffixes=(".txt", ".glove"), takes=_TEXT, packed=True),
             Format(name="word2vec", module="word2vec", suffixes=(".vec", ".w2v"), takes=_TEXT, packed=True),
             Format(name="word2vec-bin", module="word2vec_bin", suffixes=(".bin",), takes=_TEXT, packed=True),
@@ -65,12 +72,17 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                    takes=_COLUMNS),
             Format(name="arrow", module="arrow", suffixes=(".arrow", ".feather", ".ipc", ".arrows"),
                    magic=(b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"), takes=_COLUMNS),
+            Format(name="safetensors", module="safetensors", suffixes=(".safetensors",), takes=_NAMED,
+                   index=".safetensors.index.json"),
+            Format(name="torch", module="torch_checkpoint", suffixes=(".pt", ".pth"), magic=_ZIP,
+                   takes=_NAMED, index=".bin.index.json", guest=(".bin",), writes=False),
         )
     }
 )  # fmt: skip
 
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _TEXTS = ("glove", "word2vec")
+_NEVER = (b"\0never",)
 _DEFAULT = Options()
 
 
@@ -144,7 +156,7 @@ def write_table(
     Raises:
         InputError: the format cannot hold one of the ids, the table has no rows, or ``dest`` exists.
         UnknownChoice: no such format.
-        UsageError: the suffix of ``dest`` tells no format.
+        UsageError: the suffix of ``dest`` tells no format, or one that is read only.
         StorageError: the disk refused.
     """
     dest = Path(dest)
@@ -153,6 +165,9 @@ def write_table(
     chosen = FORMATS[format] if format else _by_suffix(dest)
     if chosen is None:
         raise UsageError(f"{printable(str(dest))}: its suffix tells no format", hint=_choices())
+    if not chosen.writes:
+        raise UsageError(f"{printable(str(dest))}: {chosen.name} is read, not written",
+                         hint="export as safetensors, which torch users read")  # fmt: skip
     notes: tuple[str, ...] = _module(chosen).write(table, dest, overwrite=overwrite)
     return notes
 
@@ -167,6 +182,8 @@ def _choices() -> str:
 
 def _head(path: Path) -> bytes:
     """Return the first bytes, inflated where they are gzip, of a file that is one and is not empty."""
+    from . import torch_checkpoint
+
     with reading(path):
         if not path.exists():
             raise bad(path, "", "no such file", "check the path")
@@ -176,7 +193,10 @@ def _head(path: Path) -> bytes:
         if path.stat().st_size == 0:
             raise bad(path, "", "empty: it has no bytes", "copy or download the file again")
         with open_bytes(path) as file:
-            head = file.read(16)
+            head = file.read(512)
+    if head.startswith(torch_checkpoint.LEGACY):
+        raise bad(path, "", "a torch checkpoint from before 1.6, a bare pickle: never loaded",
+                  torch_checkpoint.LEGACY_REMEDY)  # fmt: skip
     if head.startswith(_PICKLES):
         raise bad(path, "", "a pickle (gensim or torch), which could run code: never loaded",
                   "in gensim: KeyedVectors.load(…).save_word2vec_format('vectors.txt')")  # fmt: skip
@@ -194,13 +214,19 @@ def _by_suffix(path: Path) -> Format | None:
 
 
 def _detect(path: Path, head: bytes, options: Options) -> Format:
+    name = path.name.lower()
+    indexed = next((f for f in FORMATS.values() if f.index and name.endswith(f.index)), None)
+    if indexed is not None:
+        return indexed
     by_suffix = _by_suffix(path)
-    by_magic = next((f for f in FORMATS.values() if head.startswith(f.magic or (b"\0never",))), None)
+    by_magic = _by_magic(path, head, by_suffix)
     if by_magic and by_magic is not by_suffix and _is_packed(path):
         raise bad(path, "", f"{by_magic.name} inside gzip", "unpack it first: gunzip")
     if by_suffix is None:
         if by_magic is None:
             raise bad(path, "", "neither its suffix nor its first bytes tell the format", _choices())
+        return by_magic
+    if by_magic and path.suffix.lower() in by_magic.guest:
         return by_magic
     if by_magic and by_magic is not by_suffix:
         raise bad(path, "", f"named as {by_suffix.name}, but it begins as {by_magic.name}",
@@ -210,6 +236,18 @@ def _detect(path: Path, head: bytes, options: Options) -> Format:
 
         return FORMATS["word2vec" if word2vec.claims(path, options.encoding) else "glove"]
     return by_suffix
+
+
+def _by_magic(path: Path, head: bytes, by_suffix: Format | None) -> Format | None:
+    from . import safetensors, torch_checkpoint
+
+    if by_suffix is not None and head.startswith(by_suffix.magic or _NEVER):
+        return by_suffix
+    if safetensors.claims(head):
+        return FORMATS["safetensors"]
+    if head.startswith(_ZIP):
+        return FORMATS["torch" if torch_checkpoint.claims(path, head) else "npz"]
+    return next((f for f in FORMATS.values() if head.startswith(f.magic or _NEVER)), None)
 
 
 def _is_packed(path: Path) -> bool:

@@ -33,11 +33,11 @@ class Options:
     """What the user may say of a source.
 
     Attributes:
-        ids: file with the ids, in row order: ``.json`` (an array of strings), ``.parquet`` (its
-            first string column, or ``id_column``), anything else is text with one id a line.
+        ids: file with the ids, in row order: ``.json`` (an array of strings, or a tokenizer's vocabulary),
+            ``.parquet`` (its first string column, or ``id_column``), anything else is text, one id a line.
         id_column: column, or key of an ``.npz``, that holds the ids.
         vector_column: column that holds the vectors.
-        tensor: key of an ``.npz`` that holds the vectors.
+        tensor: key of an ``.npz``, or tensor of a checkpoint, that holds the vectors.
         encoding: of text, any codec that Python knows.
     """
 

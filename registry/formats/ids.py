@@ -1,4 +1,7 @@
-"""Ids that come beside their vectors: text lines, JSON or a Parquet column, read as a stream."""
+"""Ids that come beside their vectors: text lines, JSON or a Parquet column, read as a stream.
+
+Or a tokenizer's vocabulary, which numbers its rows itself: see ``tokenizers``.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from .lines import line_chunks, not_text
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
+    from .tokenizers import Tokens
 
 SIDECAR = ".ids.json"
 _MANY = 65536
@@ -63,17 +67,22 @@ class Feed:
                    "one id for each row, in row order")  # fmt: skip
 
 
-def feed(path: Path, options: Options) -> tuple[Callable[[], Feed] | None, tuple[str, ...]]:
+def feed(
+    path: Path, options: Options, rows: int | None = None
+) -> tuple[Callable[[], Feed] | None, tuple[str, ...]]:
     """Return how to open the ids of the array file ``path``, and what to tell; None where it has none.
 
     Without ``options.ids`` the file that an export writes beside an array, ``PATH.ids.json``, is used if
-    it is there.
+    it is there. A tokenizer's file is understood where the number of ``rows`` is given.
     """
     beside = path.with_name(path.name + SIDECAR)
     if options.ids is None and not beside.is_file():
         return None, ()
     source = options.ids or beside
     _check(source)
+    tokens = _tokens(source, options.encoding) if rows is not None and options.ids else None
+    if tokens is not None and rows is not None:
+        return lambda: Feed(source, path, tokens.arrays(rows)), tokens.fitted(rows)
     told = () if options.ids else (f"ids were read from {printable(beside.name)}",)
     return lambda: Feed(source, path, _arrays(source, options)), told
 
@@ -84,6 +93,22 @@ def _check(path: Path) -> None:
             raise bad(path, "", "a directory, not a file of ids", "name a file with --ids")
         if path.stat().st_size == 0:
             raise bad(path, "", "empty: it holds no ids", "one id for each row, in row order")
+
+
+def _tokens(path: Path, encoding: str) -> Tokens | None:
+    from . import tokenizers
+
+    if path.suffix.lower() == ".json":
+        return tokenizers.from_json(path)
+    # A file of plain ids may have that name too: only the unknown token tells a tokenizer's.
+    if path.name.lower() != "vocab.txt" or not tokenizers.is_wordpiece(_first(path, encoding)):
+        return None
+    return tokenizers.from_lines(path, [name for part in _lines(path, encoding) for name in part.to_pylist()])
+
+
+def _first(path: Path, encoding: str) -> list[str]:
+    part = next(_lines(path, encoding), None)
+    return [] if part is None else part.to_pylist()
 
 
 def _arrays(path: Path, options: Options) -> Iterator[pa.Array]:

@@ -29,7 +29,7 @@ def read(path: Path, options: Options) -> Source:
     n, d = check_shape(path, "", head.shape)
     check_size(path, head, path.stat().st_size, d * source.itemsize)
     kept, cast = target(source)
-    names, told = idfile.feed(path, options)
+    names, told = idfile.feed(path, options, n)
     return Source(
         path=path,
         format="npy",

@@ -76,7 +76,7 @@ def read(path: Path, options: Options) -> Source:
     kept, told = target(source)
     names = None if options.ids else _ids_key(path, heads, key, n, options.id_column)
     if names is None:
-        beside, more_told = idfile.feed(path, options)
+        beside, more_told = idfile.feed(path, options, n)
         told += more_told
     else:
         beside = None

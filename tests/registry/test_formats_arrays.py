@@ -235,7 +235,7 @@ def test_json_is_read_as_python_reads_it(tmp_path_factory, names, piece, ascii_o
         ('["a", "b", "c"]', "3 ids, but the vectors have more rows"),
         ('["a", "b", "c", "d", "e"]', "5 ids for 4 rows"),
         ("[]", "0 ids"),
-        ('{"a": 1}', "line 1, item 0: not a JSON array"),
+        ('{"a": "x"}', "'a': its row is 'x'"),
         ('["a",\n 5]', "line 2, item 1: expected a string"),
         ('["a", null]', "item 1: expected a string"),
         ('["a", "b",\n 5, "d"]', "line 2, item 2: expected a string"),
