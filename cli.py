@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a check said no, 2 usage or configuration, 3 the operation
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .registry.types import Progress, RunRecord
 
 DEFAULT_REGISTRY = ".embreg"
+MOST = 2**63 - 1
 AT_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
 
 
@@ -45,7 +47,10 @@ class Context:
         """Return the configuration file in force, or None."""
         from .evals.config import find_config, load_config
 
-        path = Path(self.config_option) if self.config_option else find_config(Path.cwd())
+        try:
+            path = Path(self.config_option) if self.config_option else find_config(Path.cwd())
+        except FileNotFoundError:  # the working directory is gone
+            return None
         return load_config(path) if path is not None else None
 
     def root(self) -> str:
@@ -156,6 +161,9 @@ class Main(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
         argv = list(sys.argv[1:] if args is None else args)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters still gets every line
+                stream.reconfigure(errors="backslashreplace")
         try:
             kwargs |= {"prog_name": "embreg", "standalone_mode": False, "obj": Context(argv)}
             code = super().main(argv, *rest, **kwargs)
@@ -363,7 +371,9 @@ def show(ctx: Context, ref: str, at: datetime | None) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("-n", "--last", "limit", metavar="N", type=click.IntRange(1), help="Only the last N events.")
+@click.option(
+    "-n", "--last", "limit", metavar="N", type=click.IntRange(1, MOST), help="Only the last N events."
+)
 @common
 def log(ctx: Context, name: str | None, limit: int | None) -> None:
     """Show what was done: who, when, what, oldest first.
@@ -714,7 +724,12 @@ def _params(ctx: Context, given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 PARAM = click.option("-p", "params", metavar="SUITE.PARAM=V", multiple=True, help="A parameter, repeatable.")
 SEED = click.option(
-    "--seed", metavar="N", type=int, default=0, show_default=True, help="Of every random choice."
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, MOST),
+    default=0,
+    show_default=True,
+    help="Of every random choice.",
 )
 FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
 

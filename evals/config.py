@@ -184,7 +184,7 @@ def _registry_url(values: Any, source: TomlSource) -> str | None:
         raise source.error("url is a path or URL in quotes", line)
     if re.match(r"[A-Za-z][\w+.-]+:", url):
         return url
-    return str(source.path.absolute().parent / Path(url).expanduser())
+    return url if url.startswith("~") else str(source.path.absolute().parent / url)
 
 
 def _suites(values: Any, source: TomlSource) -> Mapping[str, Mapping[str, Any]]:

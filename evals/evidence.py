@@ -149,6 +149,8 @@ def comparable(run: RunRecord, baseline: Sequence[RunRecord]) -> RunRecord | Mis
 
     Only the same suite version, dataset contents and parameters are comparable.
     """
+    if not baseline:
+        return Missing("there is no baseline")
     same = [other for other in baseline if other.suite == run.suite]
     if not same:
         return Missing(f"{run.suite} was not run on the baseline")

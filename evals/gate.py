@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from ..registry.errors import UnknownChoice
 from .evidence import Items, Missing, Pairs, Reference, measure_of, pairs_of, reference_of, runs_of
 from .figures import change, number, p_value
@@ -20,8 +22,6 @@ from .statistics import holm, paired_p, smallest_p
 from .suite import Better
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..registry.types import MeasureRecord, RunRecord
     from .config import Check
     from .suite import Metric, Suite
@@ -98,8 +98,9 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether something was checked and nothing failed."""
-        return bool(self.checks) and not self.counts[Outcome.FAILED]
+        """Whether something was judged and nothing failed: a gate that skipped every check says nothing."""
+        counts = self.counts
+        return not counts[Outcome.FAILED] and len(self.checks) > counts[Outcome.SKIPPED]
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
@@ -290,10 +291,15 @@ def _against(case: _Case, value: float, reference: Reference | Missing) -> tuple
     told += f", beyond {check.tolerance}"
     if case.p is None:
         return True, f"{told}; no paired test: {case.untested}"
-    compared = len(case.pairs[0]) if case.pairs else 0
-    told += f"; {p_value(case.p)} over {compared:,} items"
-    significant = case.p <= check.alpha
-    return significant, told if significant else f"{told}, not significant at {check.alpha:g}"
+    old, new = case.pairs if case.pairs else (np.empty(0), np.empty(0))
+    told += f"; {p_value(case.p)} over {len(old):,} items"
+    if case.p <= check.alpha:
+        return True, told
+    # What only one version scored took no part in the test, so the test cannot excuse a loss that lies there.
+    shared = float((new - old).mean()) * (1 if case.metric.better is Better.LOWER else -1)
+    if check.tolerance.exceeded(loss - shared, reference.value):
+        return True, f"{told}, but the loss lies in items that only one version scored"
+    return False, f"{told}, not significant at {check.alpha:g}"
 
 
 def _bound(check: Check) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry.errors import AliasNotFound, ConfigError
+from ..registry.errors import AliasNotFound, ConfigError, UsageError
 from ..registry.types import VerdictRecord
 from .gate import Verdict, judge
 from .runner import discover, evaluate, params_of
@@ -67,6 +67,8 @@ def gate(
     """
     import numpy as np
 
+    if baseline is not None and no_baseline:
+        raise UsageError("give a baseline, or say that there is none: not both")
     settings = _loaded(config)
     checks = settings.require_gates()
     suites = discover()

@@ -157,7 +157,6 @@ class Session:
     registry: Registry
     seed: int = 0
     force: bool = False
-    progress: Progress | None = None
     subjects: dict[str, Subject] = field(default_factory=dict)
     tables: dict[str, DatasetTable] = field(default_factory=dict)
 
@@ -213,7 +212,9 @@ def evaluate(
         UnknownChoice: no such suite or parameter.
         NotFound: no such version or dataset.
     """
-    session = Session(registry=registry, seed=seed, force=force, progress=progress)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"a seed lies between 0 and 2**63, not at {seed}")
+    session = Session(registry=registry, seed=seed, force=force)
     version = registry.resolve(ref)
     base = registry.resolve(baseline) if baseline is not None else None
     plans = plan(registry, suites, datasets, params or {}, has_baseline=base is not None)
@@ -307,7 +308,7 @@ def run(session: Session, planned: Plan, version: Version, baseline: Version | N
     if planned.missing:
         return replace(record, status="skipped", reason=planned.missing)
     record = replace(record, cache_key=cache_key(record))
-    kept = None if session.force else session.registry.cached_run(record.cache_key)
+    kept = None if session.force else session.registry.cached_run(record)
     if kept is not None:
         return _read_back(session.registry, kept, record)
     record, items = _measure(session, planned, version, base, record)
@@ -357,8 +358,7 @@ def _measure(
         measures = check_findings(planned.suite, findings)
     except Skipped as skipped:
         return replace(record, status="skipped", reason=str(skipped)), None
-    except (EmbregError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as exc:
-        # One broken suite, perhaps a stranger's, must not cost the others their answers.
+    except Exception as exc:  # noqa: BLE001  one broken suite, perhaps a stranger's, must not cost the others
         reason = exc.message if isinstance(exc, EmbregError) else f"{type(exc).__name__}: {exc}"
         return replace(record, status="error", reason=printable(reason)), None
     done = replace(

@@ -72,7 +72,7 @@ class BlobStore:
             sha.update(chunk)
             nbytes += memoryview(chunk).nbytes
         digest = sha.hexdigest()
-        if self._reuse(digest, nbytes):
+        if self._reuse(digest):
             return Blob(digest=digest, nbytes=nbytes, written=False)
 
         def write(path: Path) -> None:
@@ -96,7 +96,7 @@ class BlobStore:
         with self.staged() as path:
             write(path)
             digest, nbytes = hash_file(path), path.stat().st_size
-            if self._reuse(digest, nbytes):
+            if self._reuse(digest):
                 return Blob(digest=digest, nbytes=nbytes, written=False)
             self._publish(path, digest)
         return Blob(digest=digest, nbytes=nbytes)
@@ -112,14 +112,14 @@ class BlobStore:
             finally:
                 path.unlink(missing_ok=True)
 
-    def _reuse(self, digest: str, nbytes: int) -> bool:
-        """Whether the blob is there already, at its full length: a truncated one is written again."""
+    def _reuse(self, digest: str) -> bool:
+        """Whether the blob is there already and intact: a damaged one is written again, which mends it."""
         # A fresh time of change keeps a sweep, which spares young blobs, from taking one that an
         # unfinished publication is about to refer to.
         with _storage(self._blobs):
             try:
                 os.utime(self._place(digest))
-                return self._place(digest).stat().st_size == nbytes
+                return hash_file(self._place(digest)) == digest
             except FileNotFoundError:
                 return False
 
@@ -184,7 +184,7 @@ class BlobStore:
     def staging(self) -> Iterator[tuple[Path, int, float]]:
         """Yield path, size in bytes and age in seconds of every staging file."""
         now = time.time()
-        for path in self._staging.iterdir():
+        for path in self._staging.iterdir() if self._staging.is_dir() else ():
             with suppress(FileNotFoundError):
                 stat = path.stat()
                 yield path, stat.st_size, now - stat.st_mtime

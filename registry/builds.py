@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import indexes
 from .blobs import BlobStore
 from .diff import Traits
+from .errors import CorruptBlob, IndexFailed
 from .indexes import Built, Recall
 from .tables import EmbeddingTable
 from .types import Progress, Repair
@@ -72,7 +74,7 @@ def build(
 def repair(
     action: Repair,
     old_build: OldBuild,
-    old: EmbeddingTable,
+    old: Callable[[], EmbeddingTable],
     new: EmbeddingTable,
     version_digest: str,
     *,
@@ -103,8 +105,11 @@ def repair(
     if action not in (Repair.ADD, Repair.UPDATE):
         return anew()
     start = time.perf_counter()
-    built = load(old_build, metric, blobs)
-    indexes.revise(built, old, new)
+    try:
+        built = load(old_build, metric, blobs)
+        indexes.revise(built, old(), new)
+    except (CorruptBlob, IndexFailed) as exc:
+        return anew(f"'{action}' was not possible: {exc.message}")
     found = indexes.recall(built, new)
     if _worse(found, old_build):
         note = f"recall fell from {old_build.recall:.3f} to {found.value:.3f} by '{action}'" if found else ""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from . import catalog
 from .catalog import Actor
-from .errors import Conflict, IndexNotFound, did_you_mean, printable
+from .errors import Conflict, CorruptBlob, IndexNotFound, did_you_mean, printable
 from .orm import BuildRow, EmbeddingRow, IndexRow, VersionRow
 from .types import Diff, IndexState, Relation, Repair, utc_now
 
@@ -41,13 +41,17 @@ class Diffs:
     def __init__(self, load: Callable[[str], EmbeddingTable]) -> None:
         self._load = load
         self._known: dict[tuple[str, str], Diff] = {}
+        self._damaged: dict[tuple[str, str], CorruptBlob] = {}
 
     def get(self, old: str, new: str) -> Diff:
         """Return a diff computed before, by manifest digests.
 
         Raises:
             MissingDiff: it was not; let it leave the transaction.
+            CorruptBlob: one of the two cannot be read.
         """
+        if (old, new) in self._damaged:
+            raise self._damaged[old, new]
         if (old, new) not in self._known:
             raise MissingDiff(old, new)
         return self._known[old, new]
@@ -61,7 +65,10 @@ class Diffs:
                 return transaction()
             except MissingDiff as missing:
                 old, new = missing.pair
-            self._known[old, new] = compare(self._load(old), self._load(new), old_ref=old, new_ref=new)
+            try:
+                self._known[old, new] = compare(self._load(old), self._load(new), old_ref=old, new_ref=new)
+            except CorruptBlob as exc:
+                self._damaged[old, new] = exc
         raise Conflict("indexes keep changing underneath", hint="run it again")
 
 
@@ -82,7 +89,12 @@ def judge(session: Session, index: IndexRow, diffs: Diffs) -> None:
         index.state, index.relation, index.repair = "stale", None, Repair.NONE
         index.reason = f"'{index.embedding.name}@{index.tracks}' names no version any more"
         return
-    diff = diffs.get(build.version.digest, tracked.digest)
+    try:
+        diff = diffs.get(build.version.digest, tracked.digest)
+    except CorruptBlob as exc:  # damage must not keep new versions out: the index is what suffers
+        index.state, index.relation, index.repair = "stale", None, Repair.REBUILD
+        index.reason = f"cannot be compared with {catalog.ref_of(build.version)}: {exc.message}"
+        return
     traits = Traits(can_add=build.can_add, can_remove=build.can_remove, trained_rows=build.trained_rows)
     action, index.reason = repair(diff, traits)
     index.repair = action

@@ -42,13 +42,17 @@ class Home:
         from .tables import EmbeddingTable, Part
 
         manifest = Manifest.from_bytes(self.blobs.read(digest))
-        parts = [Part(part.rows, self._loader(part.digest, manifest.storage)) for part in manifest.parts]
-        return EmbeddingTable(parts, manifest.space)
+        mapped = manifest.storage == "arrow"
+        parts = [
+            Part(part.rows, self._reader(part.digest, manifest.storage), mapped=mapped)
+            for part in manifest.parts
+        ]
+        return EmbeddingTable(parts, manifest.space, tuple(manifest.attributes))
 
-    def _loader(self, digest: str, storage: str) -> Callable[[], pa.Table]:
+    def _reader(self, digest: str, storage: str) -> Callable[[list[str] | None], pa.Table]:
         from .tables import load_part
 
-        return lambda: load_part(self.blobs.path(digest), storage, digest)
+        return lambda columns: load_part(self.blobs.path(digest), storage, digest, columns)
 
     def diffs(self) -> Diffs:
         """Return an empty store of diffs, for one transaction."""

@@ -6,6 +6,7 @@ their slots for ever and leave holes; types that store rows in order (Flat, PQ, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ _BLOCK = 65536
 _MIN_TRAINING = 100_000
 _POINTS_PER_CENTROID = 256
 _TIE = 1e-6
+#: Factories that parse and then abort or hang the process inside FAISS.
+_DEADLY = re.compile(r"(HNSW|NSG)[01]?(?!\d)|(PCAW?R?|IVF)0+(?!\d)")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +98,11 @@ def create(factory: str, search: str, dim: int, metric: str) -> faiss.Index:
     """
     import faiss
 
+    if _DEADLY.search(factory):
+        raise UsageError(
+            f"factory '{printable(factory)}': FAISS does not survive so small a number",
+            hint="HNSW and NSG need 2 links or more, PCA and IVF at least 1",
+        )
     if "IDMap" in factory:
         raise UsageError(
             f"factory '{printable(factory)}': leave IDMap out", hint="embreg keeps an id map of its own"
@@ -118,6 +126,10 @@ def _set_search(index: faiss.Index, search: str) -> None:
 
     if not search:
         return
+    for pair in search.split(","):
+        _, _, value = pair.partition("=")
+        if value.strip().lstrip("-").isdigit() and not 1 <= int(value) < 2**31:
+            raise UsageError(f"search parameter '{printable(pair)}': at least 1")
     try:
         faiss.ParameterSpace().set_index_parameters(index, search)  # type: ignore[arg-type]
     except RuntimeError as exc:
@@ -346,6 +358,10 @@ def _kth_exact(
     limit = np.empty(len(rows))
     for i, row in enumerate(rows):
         others = best_rows[i][best_rows[i] != row][:k]
+        others = others[others >= 0]  # rows whose products overflow are found by nobody
+        if not len(others):
+            limit[i] = np.inf
+            continue
         last = float(_distances(asked[i], _prepared(table.take(others), metric), metric).max())
         limit[i] = last + _TIE * abs(last) + _TIE * 1e-3  # the tiny: exact duplicates are at distance 0
     return limit

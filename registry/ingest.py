@@ -257,15 +257,13 @@ class _Intake:
     def check_unique(self, ids_at: Callable[[NDArray[np.int64]], list[str]]) -> None:
         """Refuse an id that occurs twice; ids of one hash are read back to tell chance from fault."""
         hashes = np.concatenate(self.id_hashes)
-        order = np.argsort(hashes, kind="stable")
-        ordered = hashes[order]
-        same = ordered[1:] == ordered[:-1]
-        if not same.any():
+        self.id_hashes.clear()
+        ordered = np.sort(hashes)
+        twice_hashed = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        del ordered
+        if not len(twice_hashed):
             return
-        suspects = np.zeros(len(order), dtype=bool)
-        suspects[1:] |= same
-        suspects[:-1] |= same
-        rows = np.sort(order[suspects])
+        rows = np.flatnonzero(np.isin(hashes, twice_hashed))
         first: dict[str, int] = {}
         twice: list[tuple[str, int, int]] = []
         for name, row in zip(ids_at(rows), rows.tolist(), strict=True):

@@ -71,7 +71,7 @@ class Manifest:
                 "space": self.space.to_dict(),
                 "storage": self.storage,
                 "content": self.content,
-                "attributes": dict(self.attributes),
+                "attributes": [[name, kind] for name, kind in self.attributes.items()],
                 "parts": [[p.digest, p.rows, p.nbytes] for p in self.parts],
             }
         )
@@ -87,4 +87,6 @@ class Manifest:
         if values.pop("format") != FORMAT:
             raise CorruptBlob("the manifest has a later format", hint="upgrade embreg")
         parts = tuple(PartEntry(digest=d, rows=r, nbytes=b) for d, r, b in values.pop("parts"))
-        return cls(parts=parts, space=Space.from_dict(values.pop("space")), **values)
+        attributes = dict(values.pop("attributes"))
+        space = Space.from_dict(values.pop("space"))
+        return cls(parts=parts, space=space, attributes=attributes, **values)

@@ -170,8 +170,10 @@ def _same(before: VersionRow, manifest: Manifest, digest: str, if_changed: bool)
     """Whether the latest version already is what is being registered."""
     if before.digest == digest:
         return True
-    same_space = not Space.from_dict(before.space).changes(manifest.space)
-    return if_changed and same_space and before.content_digest == manifest.content_digest
+    # The content digest knows nothing of attributes: with them, only the very same artifact is the same.
+    if not if_changed or manifest.attributes or before.content_digest != manifest.content_digest:
+        return False
+    return not Space.from_dict(before.space).changes(manifest.space)
 
 
 def _embedding(session: Session, name: str) -> EmbeddingRow:

@@ -194,11 +194,13 @@ def to_run(row: RunRow) -> RunRecord:
     )
 
 
-def cached_run(session: Session, cache_key: str) -> RunRecord | None:
-    """Return the newest finished run of a cache key."""
-    query = select(RunRow).where(RunRow.cache_key == cache_key, RunRow.status == "done")
-    row = session.scalar(query.order_by(RunRow.id.desc()).limit(1))
-    return None if row is None else to_run(row)
+def cached_run(session: Session, asked: RunRecord) -> RunRecord | None:
+    """Return a finished run of the same cache key: the newest under the names asked for, else the newest."""
+    query = select(RunRow).where(RunRow.cache_key == asked.cache_key, RunRow.status == "done")
+    found = [to_run(row) for row in session.scalars(query.order_by(RunRow.id.desc()))]
+    names = (asked.version, asked.baseline, asked.dataset)
+    own = [run for run in found if (run.version, run.baseline, run.dataset) == names]
+    return next(iter([*own, *found]), None)
 
 
 def runs_of(

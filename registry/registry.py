@@ -6,6 +6,7 @@ verbs themselves are in ``publish``, ``aliases``, ``upkeep`` and ``records``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -435,6 +436,8 @@ class Registry:
         """
         from . import retention
 
+        if grace_s is not None and not 0 <= grace_s < math.inf:
+            raise UsageError(f"a grace of {grace_s} seconds", hint="a number of seconds from 0 on")
         return retention.sweep(
             self._home, grace_s=retention.GRACE_S if grace_s is None else grace_s, dry_run=dry_run
         )
@@ -473,10 +476,12 @@ class Registry:
         """Keep a run, with its per-item table; return it as it is kept."""
         return records.add_run(self._home, run, items)
 
-    def cached_run(self, cache_key: str) -> RunRecord | None:
-        """Return the newest finished run of a cache key."""
+    def cached_run(self, asked: RunRecord) -> RunRecord | None:
+        """Return a finished run of the same cache key, unless a sweep took its items."""
         with self._home.database.read() as session:
-            return records.cached_run(session, cache_key)
+            run = records.cached_run(session, asked)
+        gone = run is not None and run.items is not None and not self._home.blobs.exists(run.items)
+        return None if gone else run
 
     def runs(self, ref_or_name: str, *, suite: str | None = None) -> tuple[RunRecord, ...]:
         """Return recorded runs, oldest first: of one version (``NAME@…``) or of a whole embedding."""
@@ -503,9 +508,12 @@ class Registry:
 
 def _directory(root: str | Path) -> Path:
     text = str(root)
-    if "://" in text:
+    if "://" in text or "\0" in text:
         raise UsageError(
             f"'{printable(text)}' is not a directory",
             hint="name the directory of the registry, e.g. .embreg",
         )
-    return Path(root).expanduser().absolute()
+    try:
+        return Path(root).expanduser().absolute()
+    except (RuntimeError, FileNotFoundError) as exc:  # no such user; a working directory that is gone
+        raise UsageError(f"'{printable(text)}' is no place for a registry: {exc}") from exc

@@ -40,7 +40,7 @@ def delete(home: Home, ref: str | Ref) -> Version:
             if needs := _needed_by(session, row, version):
                 raise Conflict(
                     f"{version.ref} is needed by {', '.join(needs)}",
-                    hint="move or remove what needs it first",
+                    hint="move the alias, remove the index, or delete the version whose run it is, first",
                 )
             row.deleted_at = utc_now()
             session.flush()

@@ -51,32 +51,44 @@ class Block:
 
 
 class Part:
-    """One part of a table; its columns are read or mapped when first asked for."""
+    """One part of a table.
 
-    def __init__(self, rows: int, load: Callable[[], pa.Table]) -> None:
+    A mapped one is opened once. One that must be read is read column by column, anew each time it is asked
+    for, so that a pass over a large table holds one part at a time.
+    """
+
+    def __init__(self, rows: int, read: Callable[[list[str] | None], pa.Table], *, mapped: bool) -> None:
         self.rows = rows
-        self._load = load
+        self._read = read
+        self._mapped = mapped
 
-    @cached_property
-    def columns(self) -> pa.Table:
-        """``id``, ``vector``, ``fingerprint`` and the attributes, one chunk each.
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Return some columns (all by default), one chunk each.
 
         Raises:
             CorruptBlob: the stored part has another number of rows than its manifest says.
         """
-        table = self._load()
+        return self._whole if self._mapped else self._checked(columns)
+
+    @cached_property
+    def _whole(self) -> pa.Table:
+        return self._checked(None)
+
+    def _checked(self, columns: list[str] | None) -> pa.Table:
+        table = self._read(columns)
         if table.num_rows != self.rows:
             raise CorruptBlob(f"a part holds {table.num_rows} rows where {self.rows} were stored")
         return table.combine_chunks()
 
     def column(self, name: str) -> pa.Array:
         """Return one column as one Arrow array."""
-        chunks = self.columns.column(name).chunks
-        return chunks[0] if chunks else pa.array([], self.columns.schema.field(name).type)
+        table = self.table([name])
+        chunks = table.column(name).chunks
+        return chunks[0] if chunks else pa.array([], table.schema.field(name).type)
 
-    @cached_property
+    @property
     def vectors(self) -> Vectors:
-        """``(m, d)``, read-only; mapped from the file where the part is Arrow."""
+        """``(m, d)``, read-only; the mapped file itself where the part is Arrow."""
         column = self.column(VECTOR)
         flat = column.flatten().to_numpy(zero_copy_only=True)
         rows: Vectors = flat.reshape(self.rows, column.type.list_size)
@@ -91,8 +103,9 @@ class EmbeddingTable:
         rows: n.
     """
 
-    def __init__(self, parts: Sequence[Part], space: Space) -> None:
+    def __init__(self, parts: Sequence[Part], space: Space, attributes: Sequence[str] = ()) -> None:
         self._parts = tuple(parts)
+        self._attributes = tuple(attributes)
         self.space = space
         self.rows = sum(part.rows for part in self._parts)
 
@@ -127,8 +140,10 @@ class EmbeddingTable:
             unit = normalised(row_norms(x), x.dtype.name)
             space = Space(dim=x.shape[1], dtype=x.dtype.name, normalised=unit)
         extra = {name: pa.array(values) for name, values in (attributes or {}).items()}
+        if taken := {ID, VECTOR, FINGERPRINT} & set(extra):
+            raise InputError(f"an attribute cannot be called '{min(taken)}'", hint="rename it")
         part = assemble(names, x, fingerprints(x), pa.table(extra) if extra else None)
-        return cls([Part(len(x), lambda: part)] if len(x) else [], space)
+        return cls([Part(len(x), lambda _: part, mapped=True)] if len(x) else [], space, tuple(extra))
 
     @property
     def dim(self) -> int:
@@ -158,9 +173,7 @@ class EmbeddingTable:
     @property
     def column_names(self) -> tuple[str, ...]:
         """``id``, ``vector``, ``fingerprint``, then the attributes."""
-        if not self._parts:
-            return (ID, VECTOR, FINGERPRINT)
-        return tuple(self._parts[0].columns.column_names)
+        return (ID, VECTOR, FINGERPRINT, *self._attributes)
 
     @cached_property
     def ids(self) -> pa.ChunkedArray:
@@ -204,8 +217,9 @@ class EmbeddingTable:
     def batches(self) -> Iterator[tuple[pa.Array, Vectors, pa.Table | None]]:
         """Yield ids, vectors and attributes part by part, for export."""
         for part in self._parts:
-            extra = part.columns.drop_columns([ID, VECTOR, FINGERPRINT])
-            yield part.column(ID), part.vectors, extra if extra.num_columns else None
+            names = list(self._attributes)
+            extra = part.table(names).select(names) if names else None
+            yield part.column(ID), part.vectors, extra
 
     def lookup(self, ids: Sequence[str] | pa.Array) -> NDArray[np.int64]:
         """Return the row number of each id, int64; -1 where the table has no such id."""
@@ -318,8 +332,8 @@ def serialise(part: pa.Table, storage: str) -> list[Any]:
     return [buffer.getbuffer()]
 
 
-def load_part(path: Path, storage: str, digest: str) -> pa.Table:
-    """Open the file of a part; Arrow is mapped, Parquet is read.
+def load_part(path: Path, storage: str, digest: str, columns: list[str] | None = None) -> pa.Table:
+    """Open the file of a part; Arrow is mapped, of Parquet only some columns are read.
 
     Raises:
         CorruptBlob: the file is no such part any more.
@@ -329,7 +343,7 @@ def load_part(path: Path, storage: str, digest: str) -> pa.Table:
             return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         import pyarrow.parquet as pq
 
-        return pq.read_table(path, memory_map=True)
+        return pq.read_table(path, columns=columns, memory_map=True)
     except (pa.ArrowException, OSError) as exc:
         raise CorruptBlob(
             f"blob {digest[:12]} cannot be read: {printable(str(exc))}",

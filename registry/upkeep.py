@@ -110,7 +110,7 @@ def rebuild(home: Home, name: str, full: bool, progress: Progress | None) -> Ind
     new = builds.repair(
         Repair.REBUILD if full else state.repair,
         old_build,
-        home.table(old_digest),
+        lambda: home.table(old_digest),
         home.table(version.digest),
         version.digest,
         factory=state.factory,

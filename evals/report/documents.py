@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..gate import Verdict
 
 Document = dict[str, Any]
+_AT_K = re.compile(r"@\d+\b")
 
 
 def version(v: Version) -> Document:
@@ -202,7 +204,8 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
     points: dict[tuple[Any, ...], Document] = {}
     for r in given:
         for m in r.measures:
-            if metric not in (None, m.metric, f"{r.suite}.{m.metric}"):
+            names = {m.metric, _AT_K.sub("@k", m.metric)}
+            if metric is not None and metric not in names | {f"{r.suite}.{name}" for name in names}:
                 continue
             labels = dict(m.labels) | ({"dataset": r.dataset} if r.dataset else {})
             labels |= {"baseline": r.baseline} if r.baseline else {}

@@ -114,6 +114,33 @@ class TestBounds:
         assert result.bound == ">= 0.5 and <= 0.9 and drop <= 0.01 and 5%"
 
 
+class TestItemsThatOnlyOneVersionScored:
+    """What left the test took the loss with it: the test cannot excuse it."""
+
+    CHECK = Check(metric="knn.purity@10", max_drop=Tolerance(abs=0.01))
+
+    def test_a_loss_among_them_fails(self) -> None:
+        old = [1.0] * 40 + [0.0] * 38
+        new = [None] * 36 + [1.0] * 4 + [0.0] * 38
+        scored = [v for v in new if v is not None]
+        result = judged(
+            self.CHECK,
+            [run("knn", measure("purity@10", float(np.mean(scored)), len(scored)), items=NEW)],
+            [run("knn", measure("purity@10", float(np.mean(old)), len(old)), items=OLD, version="e@1")],
+            {OLD: items(old), NEW: items(new)},
+        )
+        assert result.p_value == 1
+        assert result.outcome == "failed"
+        assert "only one version scored" in result.reason
+
+    def test_noise_among_the_shared_is_still_excused(self) -> None:
+        rng = np.random.default_rng(1)
+        old = rng.integers(0, 2, 60).astype(float)
+        new = old.copy()
+        new[np.flatnonzero(old)[:2]] = 0
+        assert paired(old, new, self.CHECK).outcome == "passed"
+
+
 class TestFailsClosed:
     CHECK = Check(metric="knn.purity@10", min=0.5)
 
@@ -147,7 +174,8 @@ class TestFailsClosed:
     @pytest.mark.parametrize(
         ("baseline", "reason"),
         [
-            ([], "words was not run on the baseline"),
+            ([], "there is no baseline"),
+            ([run("knn")], "words was not run on the baseline"),
             ([{"suite_version": 2}], "not comparable: words is version 1, the baseline's was 2"),
             ([{"dataset_digest": "e"}], "not comparable: dataset 'google' has changed"),
             (
@@ -434,3 +462,10 @@ class TestVerdict:
         assert read["counts"] == {"passed": 0, "failed": 1, "warned": 0, "skipped": 0}
         contract = {"metric", "labels", "value", "baseline", "bound", "outcome", "reason"}
         assert contract <= set(read["checks"][0])
+
+
+def test_a_gate_that_skipped_everything_does_not_pass() -> None:
+    check = Check(metric="knn.purity@10", min=0.5, on_missing="skip")
+    result = judged(check, [])
+    assert result.outcome == "skipped"
+    assert not Verdict(ref="e@2", baseline=None, checks=(result,)).passed

@@ -250,7 +250,28 @@ def test_an_index_name_belongs_to_one_embedding(registry: Registry) -> None:
     assert len(registry.indexes()) == 1
 
 
-@pytest.mark.parametrize("factory", ["Flatt", "IVF16,PQ7", "IDMap,Flat", ""])
+@pytest.mark.parametrize("search", ["nprobe=0", "nprobe=-5", "nprobe=99999999999"])
+def test_search_parameters_that_faiss_does_not_survive(registry: Registry, search: str) -> None:
+    registry.register("docs", clustered())
+    with pytest.raises(UsageError, match="at least 1"):
+        registry.index("docs", "docs", factory="IVF16,Flat", search=search)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "Flatt",
+        "IVF16,PQ7",
+        "IDMap,Flat",
+        "",
+        "HNSW0",
+        "HNSW1,Flat",
+        "NSG0",
+        "PCA0,Flat",
+        "IVF0,Flat",
+        "OPQ8,IVF0,PQ8",
+    ],
+)
 def test_a_factory_that_faiss_cannot_make(registry: Registry, factory: str) -> None:
     registry.register("docs", clustered())
     with pytest.raises(UsageError):

@@ -150,6 +150,35 @@ def test_attributes_travel_with_their_rows(registry: Registry, table) -> None:
     assert read.column_names[3:] == ("label", "year")
 
 
+def test_if_changed_sees_attributes(registry: Registry) -> None:
+    def labelled(*labels: str) -> EmbeddingTable:
+        return EmbeddingTable.from_arrays(["a", "b"], np.eye(2), attributes={"label": list(labels)})
+
+    registry.register("docs", labelled("x", "y"))
+    assert not registry.register("docs", labelled("x", "y"), if_changed=True).created
+    assert registry.register("docs", labelled("x", "z"), if_changed=True).created
+    assert registry.table("docs").column("label").to_pylist() == ["x", "z"]
+
+
+def test_an_attribute_may_not_take_the_name_of_a_column() -> None:
+    with pytest.raises(InputError, match="'id'"):
+        EmbeddingTable.from_arrays(["a"], np.eye(1), attributes={"id": ["b"]})
+
+
+def test_a_pass_over_parquet_parts_holds_one_part_at_a_time(registry: Registry, monkeypatch) -> None:
+    from embreg.registry import tables
+
+    monkeypatch.setattr(tables, "PART_BYTES", 1 << 20)
+    x = np.random.default_rng(0).standard_normal((40_000, 64)).astype(np.float32)
+    registry.register("docs", EmbeddingTable.from_arrays(None, x), storage="parquet")
+    table = registry.table("docs")
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for block in table.blocks(4096) if block.start % 8192 == 0]
+    assert len(held) > 4
+    assert max(held) < x.nbytes / 3
+    assert np.array_equal(table.take([0, 39_999]), x[[0, 39_999]])
+
+
 def test_float16_is_kept(registry: Registry) -> None:
     x = np.arange(6, dtype=np.float16).reshape(3, 2)
     version = registry.register("docs", EmbeddingTable.from_arrays(["a", "b", "c"], x)).version

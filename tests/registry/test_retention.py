@@ -10,7 +10,7 @@ import pytest
 
 from embreg import EmbeddingTable, Registry, evaluate
 from embreg.registry.blobs import BlobStore
-from embreg.registry.errors import Conflict, CorruptBlob, VersionNotFound
+from embreg.registry.errors import Conflict, CorruptBlob, UsageError, VersionNotFound
 
 
 def blobs(registry: Registry) -> set[str]:
@@ -239,3 +239,51 @@ def test_du_counts_shared_parts_once(registry: Registry, table) -> None:
     on_disk = sum(p.stat().st_size for p in (registry.root / "blobs").rglob("*") if p.is_file())
     assert (usage.name, usage.versions, usage.nbytes) == ("docs", 2, on_disk)
     assert usage.logical > usage.nbytes
+
+
+def test_a_run_whose_items_were_swept_is_measured_again(registry: Registry, table) -> None:
+    registry.register("docs", table(seed=0))
+    evaluate(registry, "docs", suites=["hubness"])
+    registry.register("docs", table(seed=1))
+    registry.delete("docs@1")
+    registry.gc(grace_s=0)
+    registry.register("docs", table(seed=0))
+    (run,) = evaluate(registry, "docs@3", suites=["hubness"])
+    assert (run.status, run.cached) == ("done", False)
+    assert evaluate(registry, "docs@3", suites=["hubness"])[0].cached
+
+
+def test_registering_the_source_again_mends_a_flipped_bit(registry: Registry, table) -> None:
+    registry.register("docs", table())
+    part = max(
+        (p for p in (registry.root / "blobs").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(bytes(data))
+    assert "register its source again" in registry.verify().problems[0].remedy
+    assert not registry.register("docs", table()).created
+    assert registry.verify().clean
+
+
+def test_a_damaged_old_version_keeps_no_new_one_out(registry: Registry, table) -> None:
+    registry.register("docs", table(seed=0))
+    registry.index("flat", "docs", factory="Flat")
+    for path in (registry.root / "blobs").rglob("*"):
+        if path.is_file() and b"ARROW1" in path.read_bytes()[:8] and path.stat().st_size > 5000:
+            path.write_bytes(b"damaged")
+    (stale,) = registry.register("docs", table(seed=1)).stale_indexes
+    assert (stale.repair, stale.state) == ("rebuild", "stale")
+    assert "cannot be compared with docs@1" in stale.reason
+    assert registry.rebuild("flat").built_from == "docs@2"
+
+
+def test_a_copy_without_its_empty_directories_is_swept_too(registry: Registry) -> None:
+    (registry.root / "staging").rmdir()
+    assert registry.gc().staged == 0
+
+
+@pytest.mark.parametrize("grace", [-1, float("nan"), float("inf")])
+def test_a_grace_is_a_number_of_seconds(registry: Registry, grace: float) -> None:
+    with pytest.raises(UsageError, match="grace"):
+        registry.gc(grace_s=grace)
