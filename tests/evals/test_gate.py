@@ -175,7 +175,7 @@ class TestFailsClosed:
         ("baseline", "reason"),
         [
             ([], "there is no baseline"),
-            ([run("knn")], "words was not run on the baseline"),
+            ([{"suite": "knn"}], "words was not run on the baseline"),
             ([{"suite_version": 2}], "not comparable: words is version 1, the baseline's was 2"),
             ([{"dataset_digest": "e"}], "not comparable: dataset 'google' has changed"),
             (

@@ -33,7 +33,7 @@ def table_of(ids, x, **attributes) -> EmbeddingTable:
 
 def in_parts(table: EmbeddingTable, rows: int) -> EmbeddingTable:
     """The same table, cut into parts as a large one is."""
-    whole = next(iter(table._parts)).columns
+    whole = next(iter(table._parts)).table()
     cuts = [whole.slice(i, rows).combine_chunks() for i in range(0, table.rows, rows)]
     return EmbeddingTable([Part(len(cut), lambda cut=cut: cut) for cut in cuts], table.space)
 
