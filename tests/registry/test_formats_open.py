@@ -35,7 +35,8 @@ def in_parts(table: EmbeddingTable, rows: int) -> EmbeddingTable:
     """The same table, cut into parts as a large one is."""
     whole = next(iter(table._parts)).table()
     cuts = [whole.slice(i, rows).combine_chunks() for i in range(0, table.rows, rows)]
-    return EmbeddingTable([Part(len(cut), lambda cut=cut: cut) for cut in cuts], table.space)
+    parts = [Part(len(cut), lambda _, cut=cut: cut, mapped=True) for cut in cuts]
+    return EmbeddingTable(parts, table.space, table.column_names[3:])
 
 
 def contents(path, **more):
