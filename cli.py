@@ -808,7 +808,8 @@ def drift(
     if history != (new is None):
         raise UsageError("give two versions, or one name and --history")
     chosen: dict[str, Any] = {"params": _params(ctx, params), "seed": seed, "force": force}
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("comparing") as progress:
+        chosen["progress"] = progress
         runs = (
             drift_history(registry, old, **chosen) if new is None else (drift(registry, old, new, **chosen),)
         )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -41,17 +41,28 @@ def discover() -> Mapping[str, Suite]:
 
     Raises:
         TypeError: a module defines no suite of its own name.
+        UsageError: an installed package's entry point gives no suite.
     """
     found: dict[str, Suite] = {}
     for info in pkgutil.iter_modules(_suites.__path__):
         module = importlib.import_module(f"{_suites.__name__}.{info.name}")
         found[info.name] = Suite.of(module)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        suite = entry.load()
+        suite = _plugged_in(entry)
         if not isinstance(suite, Suite) or suite.name in found:
-            raise TypeError(f"entry point '{entry.name}' gives no suite with a name of its own")
+            raise UsageError(f"entry point '{entry.name}' gives no suite with a name of its own")
         found[suite.name] = suite
     return MappingProxyType(dict(sorted(found.items())))
+
+
+def _plugged_in(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as exc:  # a stranger's module may fail in any way; the message must name it
+        raise UsageError(
+            f"entry point '{entry.name}' ({entry.value}) cannot be loaded: {printable(str(exc))}",
+            hint="mend or uninstall the package that brings it",
+        ) from exc
 
 
 def suite_named(name: str) -> Suite:
@@ -236,9 +247,20 @@ def drift(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     force: bool = False,
+    progress: Progress | None = None,
 ) -> RunRecord:
     """Measure how far ``new`` drifted from ``old``, on the ids they share; the run carries the verdict."""
-    return evaluate(registry, new, suites=["drift"], baseline=old, params=params, seed=seed, force=force)[0]
+    (run,) = evaluate(
+        registry,
+        new,
+        suites=["drift"],
+        baseline=old,
+        params=params,
+        seed=seed,
+        force=force,
+        progress=progress,
+    )
+    return run
 
 
 def drift_history(
@@ -248,12 +270,16 @@ def drift_history(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     force: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[RunRecord, ...]:
     """Measure drift from each version of an embedding to the next, oldest first."""
-    refs = [v.ref for v in registry.versions(name)]
-    return tuple(
-        drift(registry, old, new, params=params, seed=seed, force=force) for old, new in pairwise(refs)
-    )
+    steps = list(pairwise(v.ref for v in registry.versions(name)))
+    done = []
+    for i, (old, new) in enumerate(steps):
+        if progress is not None:
+            progress(new, i, len(steps))
+        done.append(drift(registry, old, new, params=params, seed=seed, force=force))
+    return tuple(done)
 
 
 def plan(

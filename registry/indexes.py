@@ -145,9 +145,17 @@ def _reason(exc: BaseException) -> str:
 
 
 def _silence_clustering(index: faiss.Index) -> None:
-    """Keep FAISS from printing to the terminal that a training set is small: embreg says it itself."""
-    inner = _inner(index)
-    for holder in filter(None, (inner, getattr(inner, "pq", None))):
+    """Keep FAISS from printing to the terminal that a training set is small.
+
+    An OPQ rotation makes its quantizer while it trains, out of reach: that one still prints.
+    """
+    import faiss
+
+    outer = faiss.downcast_index(index)
+    holders = [_inner(index)]
+    if isinstance(outer, faiss.IndexRefine):
+        holders.append(_inner(outer.base_index))
+    for holder in [*holders, *(pq for h in holders if (pq := getattr(h, "pq", None)) is not None)]:
         if hasattr(holder, "cp"):
             holder.cp.min_points_per_centroid = 1
 

@@ -200,7 +200,10 @@ def history(steps: Sequence[RunRecord]) -> Document:
 
 
 def series(given: Sequence[RunRecord], metric: str | None) -> Document:
-    """Return one point per version, metric and labels: the newest measurement counts."""
+    """Return one point per version, metric, labels and way of measuring: the newest measurement counts.
+
+    Numbers of another suite version, of other parameters or dataset contents are points of their own.
+    """
     points: dict[tuple[Any, ...], Document] = {}
     for r in given:
         for m in r.measures:
@@ -210,8 +213,11 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
             labels = dict(m.labels) | ({"dataset": r.dataset} if r.dataset else {})
             labels |= {"baseline": r.baseline} if r.baseline else {}
             point = {"ref": r.version, "metric": f"{r.suite}.{m.metric}", "labels": labels,
-                     "value": m.value, "n": m.n, "low": m.low, "high": m.high}  # fmt: skip
-            points[r.version, point["metric"], tuple(sorted(labels.items()))] = point
+                     "value": m.value, "n": m.n, "low": m.low, "high": m.high,
+                     "suite_version": r.suite_version, "params": dict(r.params),
+                     "dataset_digest": r.dataset_digest}  # fmt: skip
+            measured = (r.suite_version, repr(sorted(r.params.items())), r.dataset_digest)
+            points[(r.version, point["metric"], tuple(sorted(labels.items())), *measured)] = point
     return {"series": list(points.values())}
 
 

@@ -230,9 +230,21 @@ def verified(v: Verified) -> RenderableType:
 
 
 def series(points: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return metrics over versions."""
-    rows = (
-        (p["ref"], p["metric"], ", ".join(f"{k}={v}" for k, v in p["labels"].items()), p["value"], p["n"])
-        for p in points
-    )
+    """Return metrics over versions; where a metric was measured in several ways, the ways are told."""
+    ways: dict[str, set[str]] = {}
+    for p in points:
+        ways.setdefault(p["metric"], set()).add(_way(p))
+
+    def labels(p: Mapping[str, Any]) -> str:
+        told = [f"{k}={v}" for k, v in p["labels"].items()]
+        return ", ".join([*told, _way(p)] if len(ways[p["metric"]]) > 1 else told)
+
+    rows = ((p["ref"], p["metric"], labels(p), p["value"], p["n"]) for p in points)
     return table(("ref", "metric", "labels", ">value", ">n"), rows)
+
+
+def _way(point: Mapping[str, Any]) -> str:
+    """Return how a point was measured: suite version, dataset contents, parameters."""
+    told = [f"suite version {point['suite_version']}"]
+    told += [f"data {point['dataset_digest'][:8]}"] if point["dataset_digest"] else []
+    return ", ".join([*told, *(f"{k}={v}" for k, v in point["params"].items())])

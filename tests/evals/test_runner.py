@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from embreg import EmbeddingTable, Registry, drift, evaluate
+from embreg.evals.report import documents, listing
 from embreg.evals.runner import check_findings, discover, make_params, suite_named
 from embreg.evals.subject import DatasetTable, Subject
 from embreg.evals.suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
@@ -296,3 +300,27 @@ def test_an_unknown_suite_is_refused_before_anything_runs(filled: Registry) -> N
 def test_a_parquet_of_items_holds_plain_columns(filled: Registry) -> None:
     run = drift(filled, "words@1", "words@2")
     assert isinstance(filled.stored_table(run.items), pa.Table)
+
+
+def test_numbers_measured_in_other_ways_are_points_of_their_own(filled: Registry) -> None:
+    def measured(restrict: int, **more: bool) -> list[dict]:
+        params = {"similarity": {"restrict_vocab": restrict}}
+        evaluate(filled, "words@1", suites=["similarity"], params=params, **more)
+        return documents.series(filled.runs("words"), "similarity.coverage")["series"]
+
+    measured(0)
+    points = measured(100)
+    assert sorted(p["params"]["restrict_vocab"] for p in points) == [0, 100]
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(listing.series(points))
+    assert "restrict_vocab=100" in shown.getvalue()
+    assert len(measured(100, force=True)) == 2
+
+
+def test_an_entry_point_that_fails_to_load_is_named(monkeypatch) -> None:
+    from embreg.evals import runner
+
+    broken = EntryPoint(name="mine", value="no_such_module:SUITE", group=runner.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(runner, "entry_points", lambda group: [broken])
+    with pytest.raises(UsageError, match=r"'mine' \(no_such_module:SUITE\) cannot be loaded"):
+        runner.discover.__wrapped__()

@@ -77,6 +77,13 @@ def test_every_family_builds_is_measured_and_takes_appended_rows(registry: Regis
     assert len(found) == len(set(found)) == 10
 
 
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "IVF16,PQ8x4", "IVF16,PQ8x4,RFlat", "PQ8x4"])
+def test_training_on_few_rows_prints_nothing(registry: Registry, factory: str, capfd) -> None:
+    registry.register("docs", part_of(clustered(), range(300)))
+    registry.index("docs", "docs", factory=factory)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_recall_is_the_share_of_exact_neighbours(registry: Registry) -> None:
     """An independent count on the same queries: every row is one, for there are fewer than 1,000."""
     table = clustered()
