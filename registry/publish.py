@@ -119,14 +119,14 @@ def file_digest(path: str | Path | None) -> str | None:
 
 
 def _space(home: Home, name: str, source: Source, declared: Declared) -> Space:
-    """Return the space of the next version: what is said now, else what was said last."""
+    """Return the space of the next version: what is said now, what the file says, what was said last."""
     with home.database.read() as session:
         try:
             before = catalog.resolve(session, Ref(name=name)).space
         except NotFound:
             before = {}
     kept = {field: before[field] for field in Declared.__slots__ if field in before}
-    return Space(dim=source.dim, dtype=source.dtype, **(kept | declared.said()))
+    return Space(dim=source.dim, dtype=source.dtype, **(kept | dict(source.declares) | declared.said()))
 
 
 def _publish(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -58,6 +58,8 @@ class Source:
         rows: what the header promises; None where only the end will tell.
         warnings: casts and the like, one sentence each.
         batches: call it once, for the rows in order, some MiB at a time.
+        declares: what the file itself says of the space (fields of ``Space``): ``kind``, ``tied``, ``tokenizer``,
+            ``metric``. What the user says wins over it; it wins over the version before.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Source:
     rows: int | None
     warnings: tuple[str, ...] = ()
     batches: Callable[[], Iterator[Batch]]
+    declares: Mapping[str, Any] = field(default_factory=dict)
 
 
 def bad(path: Path, place: str, what: str, hint: str = "") -> InputError:
