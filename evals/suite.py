@@ -35,10 +35,12 @@ class Need(StrEnum):
     ANALOGIES = "analogies"
     PAIRS = "pairs"
     LABELS = "labels"
+    QRELS = "qrels"
+    POSITIVES = "positives"
 
 
 #: Needs that a dataset of that kind fulfils.
-DATASET_NEEDS = frozenset({Need.ANALOGIES, Need.PAIRS, Need.LABELS})
+DATASET_NEEDS = frozenset({Need.ANALOGIES, Need.PAIRS, Need.LABELS, Need.QRELS, Need.POSITIVES})
 
 
 @dataclass(frozen=True, slots=True)

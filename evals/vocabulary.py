@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from .subject import Subject
 
 
@@ -45,6 +47,15 @@ class Vocabulary:
     def all(self, word: str) -> list[int]:
         """Return the rows of a word, ascending; empty where it has none."""
         return self.rows.get(word.upper() if self.fold else word, [])
+
+
+def rows_of(subject: Subject, ids: pa.Array) -> NDArray[np.int64]:
+    """Return the row of each id, matched exactly; -1 where it has none, or one that takes no part."""
+    rows = subject.table.lookup(ids)
+    # The last place is that of -1.
+    takes_part = np.zeros(subject.table.rows + 1, dtype=bool)
+    takes_part[subject.valid] = True
+    return np.where(takes_part[rows], rows, -1)
 
 
 def _ids(subject: Subject, limit: int) -> Iterable[str]:

@@ -7,7 +7,10 @@ Five kinds, by what their rows say:
 - ``pairs``: two words and how similar people find them.
 - ``labels``: an id and its class.
 - ``positives``: two ids that belong together.
-- ``qrels``: which item answers which query, and how well (TREC, four columns).
+- ``qrels``: which item answers which query, and how well (TREC, or BEIR with its header).
+
+Queries of qrels, and the second ids of positives, may be no rows of the embedding that is measured: then the
+rows carry the vectors of those ids (``with_vectors``).
 
 Lines end at a line feed only, words at ASCII blanks only: words may hold U+0085 or U+00A0.
 """
@@ -22,9 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .errors import InputError, UnknownChoice, UsageError, printable
+from .tables import VECTOR, EmbeddingTable
 
 #: The columns of each kind.
 SCHEMAS: Final = {
@@ -40,7 +46,7 @@ SCHEMAS: Final = {
 #: What one row of a kind is called in a message.
 _ROWS = {"analogies": "questions", "pairs": "scored pairs", "labels": "labelled ids",
          "positives": "pairs", "qrels": "judgements"}  # fmt: skip
-#: What a first line that names its columns rather than holds a row says in the first and in the second.
+#: What a first line that names its columns rather than holds a row says, column by column.
 _HEADERS = {
     "labels": (
         frozenset({"id", "ids", "item", "key", "name", "token", "word"}),
@@ -50,7 +56,14 @@ _HEADERS = {
         frozenset({"anchor", "id1", "id_a", "left", "query", "source"}),
         frozenset({"id2", "id_b", "item", "positive", "right", "target"}),
     ),
+    "qrels": (
+        frozenset({"qid", "query", "query-id", "query_id"}),
+        frozenset({"corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "item"}),
+        frozenset({"rel", "relevance", "score"}),
+    ),
 }
+#: The ids whose vectors the rows of a kind may carry.
+_CARRIED = {"qrels": "query", "positives": "b"}
 _BLANKS = re.compile(r"[ \t\f\v]+")
 Row = tuple[Any, ...]
 
@@ -64,7 +77,8 @@ def parse(path: Path, kind: str, *, encoding: str = "utf-8") -> pa.Table:
     - pairs: word, word, score, separated by tabs (a doubled one is one), commas or blanks; further
       columns are ignored, as are lines that start with ``#`` and a first line without a score.
     - labels, positives: two columns, likewise; a first line such as ``id label`` is ignored.
-    - qrels: ``query iteration item relevance``.
+    - qrels: ``query iteration item relevance`` (TREC), or ``query item relevance`` below a header such as
+      ``query-id corpus-id score`` (BEIR); separated by tabs or blanks, in a ``.csv`` file by commas.
 
     Args:
         path: a file; for analogies also a folder.
@@ -87,6 +101,52 @@ def parse(path: Path, kind: str, *, encoding: str = "utf-8") -> pa.Table:
     schema = SCHEMAS[kind]
     columns = [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), schema, strict=True)]
     return pa.table(columns, schema=schema)
+
+
+def with_vectors(rows: pa.Table, kind: str, vectors: EmbeddingTable) -> pa.Table:
+    """Return qrels or positives that carry vectors: of their queries, or of their second ids.
+
+    They stand in a further column ``vector`` (list of float32), in the first row of each id; it is null in
+    the other rows, and where ``vectors`` has no such id.
+
+    Args:
+        rows: as ``parse`` returns them.
+        kind: ``qrels`` or ``positives``.
+        vectors: where the ids are looked up.
+
+    Raises:
+        UsageError: another kind.
+        InputError: no id has a vector, or one of them holds NaN or infinity.
+    """
+    if kind not in _CARRIED:
+        raise UsageError(f"{kind} carry no vectors", hint=f"{' and '.join(_CARRIED)} do")
+    ids = rows.column(_CARRIED[kind]).combine_chunks()
+    distinct = pc.unique(ids)
+    found = vectors.lookup(distinct)
+    known = found[found >= 0]
+    if not known.size:
+        raise InputError(
+            f"none of the {len(distinct):,} ids of the column '{_CARRIED[kind]}' has a vector",
+            hint="the vectors must have the same ids",
+        )
+    taken = vectors.take(known).astype(np.float32)
+    if not np.isfinite(taken).all():
+        raise InputError("a vector holds NaN or infinity", hint="leave that row out")
+    place = np.full(len(ids), -1, dtype=np.int64)
+    place[pc.index_in(distinct, value_set=ids).to_numpy()[found >= 0]] = np.arange(len(known))
+    offsets = np.arange(0, taken.size + 1, vectors.dim, dtype=np.int32)
+    column = pa.ListArray.from_arrays(offsets, taken.ravel()).take(pa.array(place, mask=place < 0))
+    return rows.append_column(pa.field(VECTOR, pa.list_(pa.float32())), column)
+
+
+def vectors_in(rows: pa.Table, kind: str) -> EmbeddingTable | None:
+    """Return the vectors that rows of a kind carry, by id; None where they carry none."""
+    if VECTOR not in rows.column_names:
+        return None
+    carried = rows.filter(pc.is_valid(rows.column(VECTOR)))
+    flat = carried.column(VECTOR).combine_chunks().flatten().to_numpy()
+    ids = carried.column(_CARRIED[kind]).combine_chunks()
+    return EmbeddingTable.from_arrays(ids, flat.reshape(len(ids), -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,36 +300,46 @@ def _positives(lines: list[_Line]) -> Iterator[Row]:
 
 
 def _two_columns(lines: list[_Line], kind: str, what: str) -> Iterator[tuple[_Line, tuple[str, str]]]:
-    first = [field.lower() for field in lines[0].fields()]
-    headed = len(first) == 2 and all(f in names for f, names in zip(first, _HEADERS[kind], strict=True))
-    for line in lines[1:] if headed else lines:
+    for line in lines[1:] if _names_columns(lines[0].fields(), kind) else lines:
         fields = _at_least(line, 2, what)
         if len(fields) > 2:
             raise line.wrong(f"{len(fields)} columns where 2 are needed: {what}")
         yield line, (fields[0], fields[1])
 
 
+def _names_columns(fields: list[str], kind: str) -> bool:
+    names = _HEADERS[kind]
+    return len(fields) == len(names) and all(f.lower() in n for f, n in zip(fields, names, strict=True))
+
+
 def _qrels(lines: list[_Line]) -> Iterator[Row]:
+    beir = _names_columns(_judged(lines[0]), "qrels")
+    columns = ("query, item, relevance" if beir else "query, iteration, item, relevance").split(", ")
     seen: dict[tuple[str, str], int] = {}
-    for line in lines:
-        fields = _at_least(line, 4, "query, iteration, item, relevance")
-        query, _, item, grade = fields[:4]
+    for line in lines[1:] if beir else lines:
+        fields = _at_least(line, len(columns), ", ".join(columns), _judged(line))[: len(columns)]
+        query, item, grade = fields[0], fields[-2], fields[-1]
         if (query, item) in seen:
             raise line.wrong(
                 f"'{printable(item)}' was already judged for '{printable(query)}' on line {seen[query, item]}"
             )
         seen[query, item] = line.number
-        yield query, item, _grade(line, grade)
+        yield query, item, _grade(line, grade, len(columns))
 
 
-def _grade(line: _Line, text: str) -> int:
+def _judged(line: _Line) -> list[str]:
+    """Split at tabs or blanks; at commas in a ``.csv`` file only, for ids of documents may hold them."""
+    return line.fields() if "\t" in line.text or line.file.endswith(".csv") else line.words()
+
+
+def _grade(line: _Line, text: str, column: int) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
-        raise line.wrong(f"the relevance '{printable(text, 40)}' is no whole number", column=4)
+        raise line.wrong(f"the relevance '{printable(text, 40)}' is no whole number", column=column)
     return int(text)
 
 
-def _at_least(line: _Line, count: int, what: str) -> list[str]:
-    fields = line.fields()
+def _at_least(line: _Line, count: int, what: str, fields: list[str] | None = None) -> list[str]:
+    fields = line.fields() if fields is None else fields
     if len(fields) < count:
         raise line.wrong(f"{_count(fields, 'column')} where {count} are needed: {what}")
     for column, field in enumerate(fields[:count], 1):

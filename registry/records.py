@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from .tables import EmbeddingTable
+
     Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -84,12 +86,16 @@ def to_dataset(row: DatasetRow) -> Dataset:
     )
 
 
-def add_dataset(home: Home, name: str, path: Path, kind: str, encoding: str) -> Dataset:
+def add_dataset(
+    home: Home, name: str, path: Path, kind: str, encoding: str, vectors: EmbeddingTable | None
+) -> Dataset:
     """Parse and store a dataset; see ``Registry.add_dataset``."""
     from . import datasets
 
     check_name(name, "name of a dataset")
     table = datasets.parse(path, kind, encoding=encoding)
+    if vectors is not None:
+        table = datasets.with_vectors(table, kind, vectors)
     digest = put_table(home.blobs, table)
     with home.database.write() as session:
         home.require(digest)

@@ -36,8 +36,13 @@ def write_datasets(registry: Registry, folder: Path) -> None:
     (folder / "analogies.txt").write_text(f": first\n{quads}\n: gram-second\n{quads}\n")
     pairs = "\n".join(f"w{i}\tw{i * 3 % 300}\t{i % 7}" for i in range(60))
     (folder / "pairs.tsv").write_text(pairs + "\n")
+    judged = "\n".join(f"w{i} 0 w{(i + step) % 300} {step % 3}" for i in range(40) for step in (5, 10, 12))
+    (folder / "judged.qrels").write_text(judged + "\n")
+    (folder / "positives.tsv").write_text("".join(f"w{i}\tw{i + 5}\n" for i in range(290)))
     registry.add_dataset("analogies", folder / "analogies.txt", "analogies")
     registry.add_dataset("pairs", folder / "pairs.tsv", "pairs")
+    registry.add_dataset("qrels", folder / "judged.qrels", "qrels")
+    registry.add_dataset("positives", folder / "positives.tsv", "positives")
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ def filled(registry: Registry, tmp_path: Path) -> Registry:
 
 def test_the_card_names_these_suites() -> None:
     card = {"analogies", "neighbors", "hubness", "anisotropy", "quantization", "drift", "similarity"}
-    assert card <= set(SUITES)
+    assert card | {"retrieval", "alignment", "probe"} <= set(SUITES)
 
 
 @pytest.mark.parametrize("name", SUITES)

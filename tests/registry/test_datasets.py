@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embreg.registry.datasets import SCHEMAS, parse
+from embreg.registry.datasets import SCHEMAS, parse, vectors_in, with_vectors
 from embreg.registry.errors import InputError, UnknownChoice, UsageError
+from embreg.registry.tables import EmbeddingTable
 
 
 def write(folder: Path, text: str | bytes, name: str = "data.txt") -> Path:
@@ -196,3 +199,68 @@ def test_pairs_survive_the_round_trip(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("pairs")
     path = write(folder, "".join(f"{a}\t{b}\t{score!r}\n" for a, b, score in rows))
     assert [tuple(r.values()) for r in parse(path, "pairs").to_pylist()] == rows
+
+
+def test_qrels_of_both_layouts(tmp_path):
+    """TREC by its four columns, BEIR by its header; ids of documents may hold commas."""
+    trec = parse(write(tmp_path, "q1 0 d,1 1\nq1 Q0 d2 0 extra\n"), "qrels")
+    assert trec.to_pylist() == [{"query": "q1", "item": "d,1", "relevance": 1},
+                                {"query": "q1", "item": "d2", "relevance": 0}]  # fmt: skip
+    for text, name in (
+        ("query-id\tcorpus-id\tscore\nq1\td,1\t2\nq 2\td2\t0\n", "test.tsv"),
+        ("query-id,corpus-id,score\nq1,\"d,1\",2\nq 2,d2,0\n", "test.csv"),
+        ("Qid\tdocid\trelevance\r\nq1\td,1\t2\r\nq 2\td2\t0\r\n", "test.tsv"),
+    ):  # fmt: skip
+        beir = parse(write(tmp_path, text, name), "qrels")
+        assert beir.schema == SCHEMAS["qrels"]
+        assert beir.to_pylist() == [{"query": "q1", "item": "d,1", "relevance": 2},
+                                    {"query": "q 2", "item": "d2", "relevance": 0}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query-id\tcorpus-id\tscore\n", "no judgements in it"),
+        (
+            "query-id\tcorpus-id\tscore\nq\td\n",
+            "line 2: 2 columns where 3 are needed: query, item, relevance",
+        ),
+        ("query-id\tcorpus-id\tscore\nq\td\thigh\n", "line 2, column 3: the relevance 'high' is no whole"),
+        (
+            "query-id\tcorpus-id\tscore\nq\td\t1\nq\td\t2\n",
+            "line 3: 'd' was already judged for 'q' on line 2",
+        ),
+        ("q\td\t1\n", "line 1: 3 columns where 4 are needed: query, iteration, item, relevance"),
+    ],
+)
+def test_what_is_wrong_in_qrels_of_beir(tmp_path, text, message):
+    with pytest.raises(InputError) as error:
+        parse(write(tmp_path, text), "qrels")
+    assert message in error.value.message
+
+
+def test_rows_that_carry_vectors(tmp_path):
+    """In the first row of each id that has one; through Parquet; read back as a table."""
+    rows = parse(write(tmp_path, "q1 0 d1 1\nq2 0 d1 1\nq1 0 d2 1\nq3 0 d1 0\n"), "qrels")
+    vectors = EmbeddingTable.from_arrays(["q3", "other", "q1"], np.arange(6).reshape(3, 2))
+    carrying = with_vectors(rows, "qrels", vectors)
+    assert carrying.column("vector").to_pylist() == [[4, 5], None, None, [0, 1]]
+    pq.write_table(carrying, tmp_path / "kept.parquet")
+    for table in (carrying, pq.read_table(tmp_path / "kept.parquet")):
+        back = vectors_in(table, "qrels")
+        assert back.ids.to_pylist() == ["q1", "q3"]
+        assert back.vectors.tolist() == [[4, 5], [0, 1]]
+    assert vectors_in(rows, "qrels") is None
+    pairs = parse(write(tmp_path, "x q1\ny q1\n"), "positives")
+    assert vectors_in(with_vectors(pairs, "positives", vectors), "positives").ids.to_pylist() == ["q1"]
+
+
+def test_vectors_that_cannot_be_carried(tmp_path):
+    rows = parse(write(tmp_path, "q1 0 d1 1\n"), "qrels")
+    with pytest.raises(InputError, match="none of the 1 ids of the column 'query' has a vector"):
+        with_vectors(rows, "qrels", EmbeddingTable.from_arrays(["d1"], np.ones((1, 2))))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        with_vectors(rows, "qrels", EmbeddingTable.from_arrays(["q1"], np.array([[1, np.nan]])))
+    labels = parse(write(tmp_path, "a x\n"), "labels")
+    with pytest.raises(UsageError, match="labels carry no vectors"):
+        with_vectors(labels, "labels", EmbeddingTable.from_arrays(["a"], np.ones((1, 2))))
