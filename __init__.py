@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .evals.deriving import derive as derive
     from .evals.gating import gate as gate
     from .evals.runner import drift as drift
     from .evals.runner import evaluate as evaluate
@@ -29,6 +30,7 @@ __all__ = [
     "Registry",
     "Space",
     "connect",
+    "derive",
     "drift",
     "evaluate",
     "gate",
@@ -40,6 +42,7 @@ _HOMES = {
     "Ref": "registry.types",
     "Registry": "registry.registry",
     "Space": "registry.types",
+    "derive": "evals.deriving",
     "drift": "evals.runner",
     "evaluate": "evals.runner",
     "gate": "evals.gating",

@@ -34,6 +34,12 @@ MOST = 2**63 - 1
 AT_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
 
 
+class Verbatim(str):
+    """Text for a program, printed as it is."""
+
+    __slots__ = ()
+
+
 class Context:
     """What the options shared by all commands say."""
 
@@ -95,6 +101,9 @@ class Context:
         from rich.text import Text
 
         shown = view()
+        if isinstance(shown, Verbatim):
+            click.echo(shown)
+            return
         if isinstance(shown, str):
             shown = Text(printable(shown, 2000))
 
@@ -153,6 +162,18 @@ class RefType(click.ParamType[str]):
 
 
 REF = RefType()
+
+
+class Since(click.ParamType[Any]):
+    """A time, or the id of an event."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an int where it is a number below every year written out, else a datetime."""
+        if isinstance(value, str) and value.isdecimal() and len(value) < 19:
+            return int(value)
+        return click.DateTime(AT_FORMATS).convert(value, param, ctx)
 
 
 class Main(click.Group):
@@ -280,7 +301,12 @@ def init(ctx: Context, path: str | None) -> None:
 @click.argument("source", type=click.Path())
 @click.option("--format", "format_", metavar="F", help="Insist on a format instead of finding it out.")
 @click.option("--model", metavar="M", help="The encoder, by any name that identifies it.")
-@click.option("--tokenizer", metavar="FILE", type=click.Path(), help="The tokenizer: its sha256 is recorded.")
+@click.option(
+    "--tokenizer",
+    metavar="FILE",
+    type=click.Path(),
+    help="The tokenizer: recorded by its sha256; its tokens are the ids of a checkpoint.",
+)
 @click.option("--kind", metavar="K", help="word, token-input, token-output, hidden, sentence, item or other.")
 @click.option("--metric", metavar="METRIC", help="cosine, dot or l2: how rows are compared.")
 @click.option("--pooling", metavar="P", help="How token states became one vector: mean, cls, max …")
@@ -307,6 +333,15 @@ def init(ctx: Context, path: str | None) -> None:
 )
 @click.option("--alias", metavar="A", help="Move this alias to the new version.")
 @click.option("--if-changed", is_flag=True, help="Do nothing if the latest version has the same content.")
+@click.option(
+    "--probes",
+    metavar="FILE",
+    type=click.Path(),
+    help="Vectors of a handful of fixed inputs: they identify the encoder.",
+)
+@click.option(
+    "--allow-space-change", is_flag=True, help="Register even if the probes show another space than before."
+)
 @common
 def register(
     ctx: Context, name: str, source: str, format_: str | None, tags: tuple[str, ...], **given: Any
@@ -327,11 +362,13 @@ def register(
 
 
 def _pairs(what: str, given: tuple[str, ...]) -> dict[str, str] | None:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"{what} {printable(text)}: expected KEY=VALUE")
+        if key in pairs:
+            raise UsageError(f"{what} {printable(key)} is given twice", hint="which of the two is meant?")
         pairs[key] = value
     return pairs or None
 
@@ -366,7 +403,10 @@ def show(ctx: Context, ref: str, at: datetime | None) -> None:
 
     with ctx.open() as registry:
         version = registry.resolve(ref) if at is None else registry.resolve_at(ref, at)
-    ctx.show(documents.version(version), lambda: listing.version(version))
+        derivation = registry.derivation(version.ref) if at is None else None
+    document = documents.version(version)
+    document["derived"] = documents.derivation(derivation) if derivation is not None else None
+    ctx.show(document, lambda: listing.version(version, derivation))
 
 
 @main.command()
@@ -374,16 +414,24 @@ def show(ctx: Context, ref: str, at: datetime | None) -> None:
 @click.option(
     "-n", "--last", "limit", metavar="N", type=click.IntRange(1, MOST), help="Only the last N events."
 )
+@click.option(
+    "--since",
+    metavar="WHEN",
+    type=Since(),
+    help="Only events from a time on (UTC), or after the event of this id.",
+)
 @common
-def log(ctx: Context, name: str | None, limit: int | None) -> None:
-    """Show what was done: who, when, what, oldest first.
+def log(ctx: Context, name: str | None, limit: int | None, since: datetime | int | None) -> None:
+    """Show what was done: who, when, what, from which command, oldest first.
 
-    Example: embreg log words -n 20
+    A program follows the log by asking for what came after the last id that it has seen.
+
+    Example: embreg log words -n 20; embreg log --since 4711 --json
     """
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        events = registry.log(name, limit=limit)
+        events = registry.log(name, limit=limit, since=since)
     ctx.show(documents.events(events), lambda: listing.events(events))
 
 
@@ -433,17 +481,49 @@ def alias() -> None:
 @click.argument("alias")
 @click.argument("ref", type=REF)
 @click.option("--if-was", metavar="REF", type=REF, help="Only if it names this version now.")
+@click.option(
+    "--also",
+    metavar="[NAME@]ALIAS=REF",
+    multiple=True,
+    help="Another alias, of NAME or of another embedding, in the same transaction; repeatable.",
+)
 @common
-def alias_set(ctx: Context, name: str, alias: str, ref: str, if_was: str | None) -> None:
-    """Point ALIAS of NAME at REF.
+def alias_set(
+    ctx: Context, name: str, alias: str, ref: str, if_was: str | None, also: tuple[str, ...]
+) -> None:
+    """Point ALIAS of NAME at REF; with --also, several aliases at once, or none of them.
 
-    Example: embreg alias set words production words@2 --if-was words@1
+    Example: embreg alias set users production users@3 --also items@production=items@7
     """
-    from .evals.report import documents, listing
+    from rich.console import Group
 
+    from .evals.report import documents, listing
+    from .registry.aliases import Wish
+
+    wishes = [Wish(name=name, alias=alias, ref=ref, if_was=if_was)]
+    for moved, target in (_pairs("--also", also) or {}).items():
+        other, at, own = moved.rpartition("@")
+        wishes.append(Wish(name=other if at else name, alias=own, ref=target))
     with ctx.open() as registry:
-        move = registry.alias(name, alias, ref, if_was=if_was)
-    ctx.show(documents.alias_move(move), lambda: listing.alias_move(move))
+        moves = registry.alias_all(wishes)
+    document = documents.alias_move(moves[0]) | {"also": [documents.alias_move(move) for move in moves[1:]]}
+    ctx.show(document, lambda: Group(*map(listing.alias_move, moves)))
+
+
+@alias.command("protect")
+@click.argument("name")
+@click.argument("alias")
+@click.option("--off", is_flag=True, help="Let it move freely again.")
+@common
+def alias_protect(ctx: Context, name: str, alias: str, off: bool) -> None:
+    """Let ALIAS of NAME move only by 'promote': to versions that passed their gate.
+
+    Example: embreg alias protect words production
+    """
+    with ctx.open() as registry:
+        registry.protect(name, alias, protected=not off)
+    told = "moves freely" if off else "moves by promotion only"
+    ctx.show({"alias": f"{name}@{alias}", "protected": not off}, lambda: f"{name}@{alias} {told}")
 
 
 @alias.command("list")
@@ -457,9 +537,9 @@ def alias_list(ctx: Context, name: str) -> None:
     from .evals.report import listing
 
     with ctx.open() as registry:
-        found = registry.aliases(name)
-    document = {"aliases": [{"alias": a, "ref": ref} for a, ref in found.items()]}
-    ctx.show(document, lambda: listing.aliases(found))
+        found, protected = registry.aliases(name), registry.protected_aliases(name)
+    rows = [{"alias": a, "ref": ref, "protected": a in protected} for a, ref in found.items()]
+    ctx.show({"aliases": rows}, lambda: listing.aliases(found, protected))
 
 
 @alias.command("history")
@@ -639,23 +719,31 @@ def index_rebuild(ctx: Context, name: str | None, stale: bool, full: bool) -> No
 
 @index.command("search")
 @click.argument("name", metavar="INDEX")
-@click.argument("item", metavar="ID")
+@click.argument("item", metavar="[ID]", required=False)
+@click.option("--queries", metavar="FILE", type=click.Path(), help="Vectors to ask for, instead of a row.")
 @click.option("-k", metavar="K", type=int, default=10, show_default=True, help="How many.")
 @common
-def index_search(ctx: Context, name: str, item: str, k: int) -> None:
-    """Show the rows nearest to ID as INDEX finds them.
+def index_search(ctx: Context, name: str, item: str | None, queries: str | None, k: int) -> None:
+    """Show the rows nearest to ID, or to the vectors of FILE, as INDEX finds them.
 
-    Example: embreg index search words king -k 5
+    Example: embreg index search words king -k 5; embreg index search words --queries queries.npy
     """
     from .evals.report import documents, listing
 
+    if (item is None) == (queries is None):
+        raise UsageError("give the ID of a row, or --queries FILE")
     with ctx.open() as registry:
         state = registry.indexes(name)[0]
-        found = registry.search(name, item, k)
+        told = {"index": name, "built_from": state.built_from, "state": state.state}
+        if item is not None:
+            found = registry.search(name, item, k)
+            document = documents.neighbors(found, id=item, **told)
+        else:
+            answers = registry.search_vectors(name, str(queries), k)
+            document = documents.answers(answers, **told)
     if state.stale:
         click.echo(f"embreg: index {name} is stale: {printable(state.reason)}", err=True)
-    document = documents.neighbors(found, index=name, id=item, built_from=state.built_from, state=state.state)
-    ctx.show(document, lambda: listing.neighbors(found))
+    ctx.show(document, lambda: listing.neighbors(found) if item is not None else listing.answers(answers))
 
 
 @index.command("rm")
@@ -671,6 +759,209 @@ def index_rm(ctx: Context, name: str) -> None:
     ctx.show({"removed": name}, lambda: f"removed index {name}")
 
 
+@main.command()
+@click.argument("ref", metavar="[REF]", type=REF, required=False)
+@click.option(
+    "--transform",
+    metavar="T",
+    help="center, normalize, whiten, all-but-the-top, pca, truncate, quantize or adapter.",
+)
+@click.option("--as", "name", metavar="NAME", help="Name of the derived embedding [default: NAME/TRANSFORM].")
+@click.option(
+    "--to", metavar="REF", type=REF, help="For an adapter: the version in whose space rows shall live."
+)
+@click.option(
+    "-p", "params", metavar="PARAM=V", multiple=True, help="A parameter of the transform, repeatable."
+)
+@click.option("--track", metavar="ALIAS", default="latest", show_default=True, help="Whose moves it follows.")
+@click.option(
+    "-m", "--message", metavar="TEXT", default="", help="What a person should know of this version."
+)
+@click.option("--alias", metavar="A", help="Move this alias of the derived embedding to the new version.")
+@click.option("--stale", is_flag=True, help="Derive again what is stale: REF alone, or everything.")
+@click.option("--refit", is_flag=True, help="With --stale: fit anew, even where the fit could be kept.")
+@click.option("--forget", is_flag=True, help="Let the derived embedding REF stand alone: nothing flags it.")
+@common
+def derive(
+    ctx: Context,
+    ref: str | None,
+    transform: str | None,
+    stale: bool,
+    refit: bool,
+    forget: bool,
+    params: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Register a transformed REF as a version of its own, which is flagged when REF's embedding moves.
+
+    An adapter maps REF into the space of another version: derive the new version to the old one, and
+    'apply' lets queries of the new encoder search the old index until it is rebuilt.
+
+    Example: embreg derive words@2 --transform whiten --as words-white -p dim=40; embreg derive --stale
+    """
+    from .evals import deriving
+    from .evals.report import documents, listing
+
+    if sum((transform is not None, stale, forget)) != 1 or (ref is None and not stale):
+        raise UsageError("give REF and --transform, or --stale, or a derived embedding and --forget")
+    if refit and not stale:
+        raise UsageError("--refit goes with --stale")
+    with ctx.open() as registry, ctx.progress("deriving") as progress:
+        done: tuple[deriving.Derived, ...] = ()
+        if forget:
+            registry.forget_derivation(str(ref))
+        elif stale:
+            done = deriving.derive_stale(registry, ref, refit=refit, progress=progress)
+        else:
+            asked = _pairs("-p", params)
+            one = deriving.derive(
+                registry, str(ref), str(transform), params=asked, progress=progress, **given
+            )
+            done = (one,)
+    if forget:
+        ctx.show({"forgotten": ref}, lambda: f"{ref} stands alone now")
+    elif stale:
+        ctx.show({"derived": [documents.derived(d) for d in done]}, lambda: listing.derived(done))
+    else:
+        ctx.show(documents.derived(done[0]), lambda: listing.derived(done))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.argument("source", metavar="FILE", type=click.Path())
+@click.option(
+    "-o", "--output", "dest", metavar="DEST", type=click.Path(), required=True, help="The file to write."
+)
+@click.option("--format", "format_", metavar="F", help="Of FILE; by default told from it.")
+@click.option("--ids", metavar="IDS", type=click.Path(), help="Ids of a bare array.")
+@click.option("--tensor", metavar="T", help="Array of an .npz, or tensor of a checkpoint.")
+@click.option("--to-format", metavar="F", help="Of DEST; by default from its suffix.")
+@click.option("--overwrite", is_flag=True, help="Replace DEST if it is there.")
+@common
+def apply(
+    ctx: Context,
+    ref: str,
+    source: str,
+    dest: str,
+    format_: str | None,
+    ids: str | None,
+    tensor: str | None,
+    to_format: str | None,
+    overwrite: bool,
+) -> None:
+    """Transform the vectors of FILE as the derived version REF was made: queries go the same way.
+
+    Example: embreg apply words/whiten queries.npy -o queries-white.npy
+    """
+    from .evals import deriving
+    from .evals.report import documents, listing
+    from .registry.formats import Options
+
+    with ctx.open() as registry:
+        done = deriving.apply(
+            registry,
+            ref,
+            source,
+            dest,
+            format=format_,
+            options=Options(ids=Path(ids) if ids else None, tensor=tensor),
+            dest_format=to_format,
+            overwrite=overwrite,
+        )
+    ctx.show(documents.applied(done), lambda: listing.applied(done))
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.option("--dot", is_flag=True, help="In the language of Graphviz.")
+@common
+def lineage(ctx: Context, ref: str, dot: bool) -> None:
+    """Draw what REF came from and what came from it: versions, indexes, runs, aliases, dependents.
+
+    Example: embreg lineage words@2; embreg lineage words --dot
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        found = registry.lineage(ref)
+    shown = (lambda: Verbatim(listing.dot(found))) if dot else (lambda: listing.lineage(found))
+    ctx.show(documents.lineage(found), shown)
+
+
+@main.group()
+def dependent() -> None:
+    """What depends on a version: indexes, derived embeddings, and things outside."""
+
+
+@dependent.command("add")
+@click.argument("name")
+@click.option(
+    "--tracks", metavar="REF", type=REF, required=True, help="NAME or NAME@ALIAS: whose moves flag it."
+)
+@click.option("--command", metavar="CMD", default="", help="How it is built again; shown, never run.")
+@click.option("--note", metavar="TEXT", default="", help="What a person should know to repair it.")
+@click.option(
+    "--built-from", metavar="REF", type=REF, help="The version that it holds [default: the tracked one]."
+)
+@common
+def dependent_add(
+    ctx: Context, name: str, tracks: str, command: str, note: str, built_from: str | None
+) -> None:
+    """Name something outside that was built from a version: a collection, a classifier, a cache.
+
+    Example: embreg dependent add faq-search --tracks docs@production --command "make reindex"
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        added = registry.add_dependent(name, tracks, command=command, note=note, built_from=built_from)
+    ctx.show(documents.dependent(added), lambda: listing.dependents([added]))
+
+
+@dependent.command("list")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if something is stale.")
+@common
+def dependent_list(ctx: Context, exit_code: bool) -> int:
+    """List everything that depends on a version, whether it is stale, why, and what repairs it.
+
+    Example: embreg dependent list --exit-code
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        found = registry.dependents()
+    ctx.show({"dependents": [documents.dependent(d) for d in found]}, lambda: listing.dependents(found))
+    return int(exit_code and any(d.stale for d in found))
+
+
+@dependent.command("done")
+@click.argument("name")
+@common
+def dependent_done(ctx: Context, name: str) -> None:
+    """Say that NAME was rebuilt from the version that it tracks.
+
+    Example: embreg dependent done faq-search
+    """
+    from .evals.report import documents, listing
+
+    with ctx.open() as registry:
+        now = registry.dependent_done(name)
+    ctx.show(documents.dependent(now), lambda: listing.dependents([now]))
+
+
+@dependent.command("rm")
+@click.argument("name")
+@common
+def dependent_rm(ctx: Context, name: str) -> None:
+    """Forget the dependent NAME.
+
+    Example: embreg dependent rm faq-search
+    """
+    with ctx.open() as registry:
+        registry.remove_dependent(name)
+    ctx.show({"removed": name}, lambda: f"removed dependent {name}")
+
+
 @main.group()
 def dataset() -> None:
     """Test data that suites run on."""
@@ -681,8 +972,13 @@ def dataset() -> None:
 @click.argument("file", type=click.Path())
 @click.option("--kind", metavar="K", required=True, help="analogies, pairs, labels, qrels or positives.")
 @click.option("--encoding", metavar="E", default="utf-8", show_default=True, help="Of the file.")
+@click.option(
+    "--vectors",
+    metavar="REF|FILE",
+    help="Of the queries (qrels) or second ids (positives), where these are no rows of the embedding.",
+)
 @common
-def dataset_add(ctx: Context, name: str, file: str, kind: str, encoding: str) -> None:
+def dataset_add(ctx: Context, name: str, file: str, kind: str, encoding: str, vectors: str | None) -> None:
     """Register FILE (for analogies also a BATS folder) as the dataset NAME.
 
     Example: embreg dataset add google questions-words.txt --kind analogies
@@ -690,7 +986,7 @@ def dataset_add(ctx: Context, name: str, file: str, kind: str, encoding: str) ->
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        added = registry.add_dataset(name, file, kind, encoding=encoding)
+        added = registry.add_dataset(name, file, kind, encoding=encoding, vectors=vectors)
     ctx.show(documents.dataset(added), lambda: listing.datasets([added]))
 
 
@@ -927,17 +1223,22 @@ def delete(ctx: Context, ref: str) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--keep", metavar="N", type=int, required=True, help="How many of the newest stay.")
+@click.option(
+    "--keep-aliased",
+    is_flag=True,
+    help="Of the older keep only what an alias, index or derived version needs: runs do not hold them back.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @common
-def prune(ctx: Context, name: str, keep: int, dry_run: bool) -> None:
-    """Delete all but the newest versions of NAME; what an alias, index or run needs stays.
+def prune(ctx: Context, name: str, keep: int, keep_aliased: bool, dry_run: bool) -> None:
+    """Delete all but the newest versions of NAME; what an alias, index, run or derived version needs stays.
 
-    Example: embreg prune words --keep 5 --dry-run
+    Example: embreg prune words --keep 5 --keep-aliased --dry-run
     """
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        done = registry.prune(name, keep=keep, dry_run=dry_run)
+        done = registry.prune(name, keep=keep, keep_aliased=keep_aliased, dry_run=dry_run)
     ctx.show(documents.pruned(done), lambda: listing.pruned(done))
 
 
@@ -1017,7 +1318,7 @@ def db_upgrade(ctx: Context) -> None:
     """
     from .registry.registry import Registry
 
-    before, after, backup = Registry.at(ctx.root()).upgrade()
+    before, after, backup = Registry.at(ctx.root(), command=ctx.command_line).upgrade()
     saved = str(backup) if backup else None
     document = {"from": before, "revision": after, "backup": saved}
     ctx.show(document, lambda: f"schema {before} -> {after}{f', backup at {saved}' if saved else ''}")

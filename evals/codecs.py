@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.errors import IndexFailed, printable
+from ..registry.errors import IndexFailed, UnknownChoice, printable
 
 Floats = NDArray[np.float32]
 
@@ -110,16 +110,34 @@ def _signs(rows: Floats) -> Codec:
     )
 
 
+def trained(name: str, rows: Floats) -> Any:
+    """Return the FAISS codec of a scalar quantizer, trained on float32 rows ``(m, d)``.
+
+    Raises:
+        UnknownChoice: ``name`` is none of ``fp16``, ``bf16``, ``int8``, ``int4``.
+        IndexFailed: FAISS refused.
+    """
+    if name not in _SCALAR:
+        raise UnknownChoice("codec", name, _SCALAR)
+    return _train(_SCALAR[name], rows)
+
+
 def _faiss(name: str, factory: str, rows: Floats) -> Codec:
+    index = _train(factory, rows)
+    return Codec(
+        name=name, bytes=int(index.sa_code_size()), through=lambda x: index.sa_decode(index.sa_encode(x))
+    )
+
+
+def _train(factory: str, rows: Floats) -> Any:
     import faiss
 
     try:
         index: Any = faiss.index_factory(rows.shape[1], factory)
-        if name == "pq":
+        if factory.startswith("PQ"):
             # FAISS warns on the console below 39 rows for each centroid.
             index.pq.cp.min_points_per_centroid = 1
-        index.train(rows)
-        size = int(index.sa_code_size())
+        index.train(np.ascontiguousarray(rows))
     except RuntimeError as exc:
         raise IndexFailed(f"FAISS cannot train {factory}: {printable(str(exc))}") from exc
-    return Codec(name=name, bytes=size, through=lambda x: index.sa_decode(index.sa_encode(x)))
+    return index

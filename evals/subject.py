@@ -126,9 +126,11 @@ class Subject:
 
     @cached_property
     def valid(self) -> NDArray[np.int64]:
-        """Row numbers that take part in statistics: zero rows are left out, ascending."""
+        """Row numbers that take part in statistics: zero and special rows are left out, ascending."""
         norms = [row_norms(block.vectors) for block in self.table.blocks()]
-        return np.flatnonzero(np.concatenate(norms)) if norms else np.zeros(0, dtype=np.int64)
+        if not norms:
+            return np.zeros(0, dtype=np.int64)
+        return np.flatnonzero((np.concatenate(norms) != 0) & ~self.table.special)
 
     def sample(self, count: int, among: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Return ``count`` rows (all, if there are fewer), ascending, chosen by the hash of their ids.
@@ -183,11 +185,13 @@ class Subject:
 
     def moments(self) -> Moments:
         """Return the moments of the table, computed once per version and kept in the store."""
-        kept = self.store.get("moments")
-        if kept is None:
-            total = Moments.zero(self.table.dim)
+        stored = self.store.get("moments")
+        if stored is None:
+            total, special = Moments.zero(self.table.dim), self.table.special
             for block in self.table.blocks():
-                total = total.merge(Moments.of(block.vectors))
-            kept = total.to_arrays()
-            self.store.put("moments", kept)
-        return Moments.from_arrays(kept)
+                kept = ~special[block.start : block.start + len(block.vectors)]
+                rows = block.vectors if kept.all() else block.vectors[kept]
+                total = total.merge(Moments.of(rows))
+            stored = total.to_arrays()
+            self.store.put("moments", stored)
+        return Moments.from_arrays(stored)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
@@ -12,29 +14,44 @@ from .catalog import Actor
 from .dependents import Diffs
 from .errors import Conflict, Refused, UsageError, VersionNotFound, printable
 from .home import Home, to_ref
-from .orm import AliasMoveRow, AliasRow, EmbeddingRow, IndexRow, VersionRow
-from .types import AliasMove, IndexState, PastMove, Ref, check_alias, utc_now
+from .orm import AliasMoveRow, AliasRow, EmbeddingRow, VersionRow
+from .types import AliasMove, PastMove, Ref, Stale, check_alias, utc_now
 
 
-def set_alias(home: Home, name: str, alias: str, ref: str | Ref, if_was: str | Ref | None) -> AliasMove:
-    """Point an alias at a version; see ``Registry.alias``."""
-    check_alias(alias)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One alias to point at a version; only if it names ``if_was`` now, where that is given."""
+
+    name: str
+    alias: str
+    ref: str | Ref
+    if_was: str | Ref | None = None
+
+
+def set_aliases(home: Home, wishes: Sequence[Wish]) -> tuple[AliasMove, ...]:
+    """Point aliases at versions, all in one transaction; see ``Registry.alias_all``."""
+    for wish in wishes:
+        check_alias(wish.alias)
+    if len({(wish.name, wish.alias) for wish in wishes}) < len(wishes):
+        raise UsageError("one alias is named twice", hint="each alias moves once in a transaction")
     diffs = home.diffs()
 
-    def transaction() -> AliasMove:
+    def transaction() -> tuple[AliasMove, ...]:
         with home.database.write() as session:
-            embedding = catalog.find_embedding(session, name)
-            target = catalog.resolve(session, to_ref(ref))
-            if target.embedding_id != embedding.id:
-                raise UsageError(f"'{to_ref(ref)}' is no version of '{name}'")
-            if if_was is not None:
-                _expect(session, embedding, alias, catalog.resolve(session, to_ref(if_was)))
-            old, stale = move(session, home.actor, embedding, alias, target, diffs, "")
-            return AliasMove(
-                embedding=name, alias=alias, old=old, new=catalog.ref_of(target), stale_indexes=stale
-            )
+            return tuple(_set(home, session, wish, diffs) for wish in wishes)
 
     return diffs.settle(transaction)
+
+
+def _set(home: Home, session: Session, wish: Wish, diffs: Diffs) -> AliasMove:
+    embedding = catalog.find_embedding(session, wish.name)
+    target = catalog.resolve(session, to_ref(wish.ref))
+    if target.embedding_id != embedding.id:
+        raise UsageError(f"'{to_ref(wish.ref)}' is no version of '{wish.name}'")
+    if wish.if_was is not None:
+        _expect(session, embedding, wish.alias, catalog.resolve(session, to_ref(wish.if_was)))
+    old, stale = move(session, home.actor, embedding, wish.alias, target, diffs)
+    return AliasMove(embedding=wish.name, alias=wish.alias, old=old, new=catalog.ref_of(target), stale=stale)
 
 
 def _expect(session: Session, embedding: EmbeddingRow, alias: str, expected: VersionRow) -> None:
@@ -54,12 +71,19 @@ def move(
     alias: str,
     target: VersionRow,
     diffs: Diffs,
-    reason: str,
-) -> tuple[str | None, tuple[IndexState, ...]]:
+    reason: str = "",
+    *,
+    promoted: bool = False,
+) -> tuple[str | None, Stale]:
     """Point an alias at a version inside a transaction; judge what tracks it.
 
+    ``reason`` is kept in the history; a protected alias moves only if it is ``promoted``: a gate allowed it.
+
+    Raises:
+        Refused: the alias is protected.
+
     Returns:
-        The version it named before (None: it is new), and the indexes that are stale by the move.
+        The version it named before (None: it is new), and what is stale by the move.
     """
     query = select(AliasRow).where(AliasRow.embedding_id == embedding.id, AliasRow.name == alias)
     row = session.scalar(query)
@@ -67,11 +91,32 @@ def move(
     if row is None:
         row = AliasRow(embedding_id=embedding.id, name=alias, version_id=target.id)
         session.add(row)
+    elif not promoted:
+        _check_open(embedding, row)
     row.version_id = target.id
     _write_move(session, actor, embedding, alias, before, target, reason)
     session.flush()
     stale = dependents.judge_all(session, embedding, alias, diffs, actor)
     return (catalog.ref_of(before) if before else None), stale
+
+
+def _check_open(embedding: EmbeddingRow, row: AliasRow) -> None:
+    if row.protected:
+        raise Refused(
+            f"'{embedding.name}@{row.name}' is protected: it moves by promotion only",
+            hint=f"'embreg gate REF', then 'embreg promote REF {row.name}'",
+        )
+
+
+def protect(home: Home, name: str, alias: str, protected: bool) -> None:
+    """Let an alias move by promotion only, or freely again; see ``Registry.protect``."""
+    check_alias(alias)
+    with home.database.write() as session:
+        row = catalog.find_alias(session, catalog.find_embedding(session, name), alias)
+        if row.protected != protected:
+            row.protected = protected
+            action = "alias.protected" if protected else "alias.unprotected"
+            catalog.log_event(session, home.actor, action, f"{name}@{alias}", embedding=name)
 
 
 def _write_move(
@@ -130,7 +175,7 @@ def _ref_by_id(session: Session, version_id: int | None) -> str | None:
 
 
 def resolve_at(session: Session, ref: Ref, at: datetime) -> VersionRow:
-    """Return the version that an alias, or ``latest``, named at a moment; deleted ones included.
+    """Return the version that an alias, or ``latest``, named at a moment; it may be deleted since.
 
     Raises:
         VersionNotFound: it named nothing then.
@@ -140,8 +185,9 @@ def resolve_at(session: Session, ref: Ref, at: datetime) -> VersionRow:
         raise UsageError(f"'{ref}' never moves", hint="ask for NAME or NAME@ALIAS at a time")
     embedding = catalog.find_embedding(session, ref.name)
     if ref.alias is None:
+        there = VersionRow.deleted_at.is_(None) | (VersionRow.deleted_at > at)
         made = select(VersionRow).where(VersionRow.embedding_id == embedding.id, VersionRow.created_at <= at)
-        row = session.scalar(made.order_by(VersionRow.number.desc()).limit(1))
+        row = session.scalar(made.where(there).order_by(VersionRow.number.desc()).limit(1))
     else:
         moves = select(AliasMoveRow).where(
             AliasMoveRow.embedding_id == embedding.id,
@@ -164,12 +210,12 @@ def remove(home: Home, name: str, alias: str) -> AliasMove:
     with home.database.write() as session:
         embedding = catalog.find_embedding(session, name)
         row = catalog.find_alias(session, embedding, alias)
-        query = select(IndexRow.name).where(IndexRow.embedding_id == embedding.id, IndexRow.tracks == alias)
-        if tracking := session.scalars(query).all():
+        if tracking := dependents.tracking(session, embedding, alias):
             raise Conflict(
-                f"'{name}@{alias}' is tracked by index {', '.join(tracking)}",
-                hint="remove the index, or build it anew with another --track",
+                f"'{name}@{alias}' is tracked by {', '.join(tracking)}",
+                hint="remove that, or make it anew with another --track",
             )
+        _check_open(embedding, row)
         old = session.get_one(VersionRow, row.version_id)
         session.delete(row)
         _write_move(session, home.actor, embedding, alias, old, None, "")
@@ -188,8 +234,8 @@ def promote(home: Home, ref: str | Ref, alias: str) -> AliasMove:
             target = catalog.resolve(session, to_ref(asked.ref))
             current = catalog.tracked(session, embedding, alias)
             reason = _permission(session, target, current)
-            old, stale = move(session, home.actor, embedding, alias, target, diffs, reason)
-            return AliasMove(embedding=asked.name, alias=alias, old=old, new=asked.ref, stale_indexes=stale)
+            old, stale = move(session, home.actor, embedding, alias, target, diffs, reason, promoted=True)
+            return AliasMove(embedding=asked.name, alias=alias, old=old, new=asked.ref, stale=stale)
 
     return diffs.settle(transaction)
 

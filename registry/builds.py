@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from . import indexes
+from . import health, indexes
 from .blobs import BlobStore
-from .diff import Traits
+from .diff import Health, Traits, unhealthy
 from .errors import CorruptBlob, IndexFailed
-from .indexes import Built, Recall
+from .indexes import Built
+from .recall import RECALL_K, Recall, recall
 from .tables import EmbeddingTable
 from .types import Progress, Repair
 
@@ -27,6 +28,7 @@ class NewBuild:
     Attributes:
         method: ``build``, ``add`` or ``update``: how it came about.
         note: why another method than the repair asked for was taken; empty if it was that one.
+        health: of the rows it was trained for, ``Health.to_dict``; repairs hand it on.
     """
 
     method: str
@@ -41,6 +43,7 @@ class NewBuild:
     recall_queries: int
     duration_s: float
     note: str = ""
+    health: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class OldBuild:
     ids_digest: str
     trained_rows: int | None
     recall: float | None
+    health: Mapping[str, float] = field(default_factory=dict)
 
 
 def build(
@@ -67,8 +71,8 @@ def build(
     """Train and fill an index of a whole table, measure its recall, store it."""
     start = time.perf_counter()
     built = indexes.build(table, factory, metric, search=search, progress=progress)
-    found = indexes.recall(built, table)
-    return _store(built, found, "build", version_digest, blobs, start, note)
+    fit = health.baseline(built, table).to_dict()
+    return _store(built, recall(built, table), "build", version_digest, blobs, start, fit, note)
 
 
 def repair(
@@ -84,10 +88,11 @@ def repair(
     blobs: BlobStore,
     progress: Progress | None = None,
 ) -> NewBuild:
-    """Do the named repair; build anew where that is the repair, or where recall got worse by it.
+    """Do the named repair; build anew where that is the repair, or where it would not do.
 
-    Worse means: lower than the recall of the build it replaces by more than chance explains (one-sided 99%
-    on the sampled queries) and by more than 0.002.
+    It would not do where what the build was trained for does not serve the new rows (``diff.unhealthy``), or
+    where recall got worse by it: lower than that of the build it replaces by more than chance explains
+    (one-sided 99% on the sampled queries) and by more than 0.002.
     """
 
     def anew(note: str = "") -> NewBuild:
@@ -105,16 +110,23 @@ def repair(
     if action not in (Repair.ADD, Repair.UPDATE):
         return anew()
     start = time.perf_counter()
+    before = Health.from_dict(old_build.health)
     try:
         built = load(old_build, metric, blobs)
-        indexes.revise(built, old(), new)
+        revision = indexes.revision(old(), new)
+        reason = health.unfit(built, before, new, revision.fresh)
+        if reason is None:
+            indexes.revise(built, new, revision)
+            reason = unhealthy(before, Health(imbalance=health.imbalance(built)))
     except (CorruptBlob, IndexFailed) as exc:
         return anew(f"'{action}' was not possible: {exc.message}")
-    found = indexes.recall(built, new)
+    if reason is not None:
+        return anew(f"'{action}' was not enough: {reason}")
+    found = recall(built, new)
     if _worse(found, old_build):
         note = f"recall fell from {old_build.recall:.3f} to {found.value:.3f} by '{action}'" if found else ""
         return anew(note)
-    return _store(built, found, str(action), version_digest, blobs, start)
+    return _store(built, found, str(action), version_digest, blobs, start, old_build.health)
 
 
 def _worse(found: Recall | None, old: OldBuild) -> bool:
@@ -125,7 +137,7 @@ def _worse(found: Recall | None, old: OldBuild) -> bool:
 
 
 def load(old: OldBuild, metric: str, blobs: BlobStore) -> Built:
-    """Read a stored build.
+    """Read a stored build, whose bytes are checked before FAISS, which trusts them, sees them.
 
     Raises:
         CorruptBlob: a blob is missing or damaged.
@@ -142,6 +154,7 @@ def _store(
     version_digest: str,
     blobs: BlobStore,
     start: float,
+    fit: Mapping[str, float],
     note: str = "",
 ) -> NewBuild:
     stored = blobs.put_file(lambda path: indexes.write(built, path))
@@ -155,8 +168,9 @@ def _store(
         rows=built.rows,
         traits=built.traits,
         recall=found.value if found else None,
-        recall_k=found.k if found else indexes.RECALL_K,
+        recall_k=found.k if found else RECALL_K,
         recall_queries=found.queries if found else 0,
         duration_s=time.perf_counter() - start,
         note=note,
+        health=fit,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import String, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from .errors import AliasNotFound, EmbeddingNotFound, VersionNotFound, did_you_mean, printable
@@ -56,24 +58,45 @@ def log_event(
     )
 
 
-def events(session: Session, embedding: str | None = None, limit: int | None = None) -> tuple[Event, ...]:
-    """Return the log, oldest first; only the last ``limit`` lines, and those of one embedding, if asked."""
-    query = select(EventRow).order_by(EventRow.id.desc())
+def events(
+    session: Session,
+    embedding: str | None = None,
+    limit: int | None = None,
+    since: datetime | int | None = None,
+) -> tuple[Event, ...]:
+    """Return the log, oldest first; only the last ``limit`` lines, and those of one embedding, if asked.
+
+    ``since`` is a moment, or the id of the last event that is known already.
+    """
+    query = select(
+        EventRow.id,
+        type_coerce(EventRow.at, String),
+        EventRow.actor,
+        EventRow.action,
+        EventRow.subject,
+        type_coerce(EventRow.detail, String),
+        EventRow.command,
+    ).order_by(EventRow.id.desc())
+    if since is not None:
+        query = query.where(EventRow.at >= since if isinstance(since, datetime) else EventRow.id > since)
     if embedding is not None:
         query = query.where(EventRow.embedding == find_embedding(session, embedding).name)
     if limit is not None:
         query = query.limit(limit)
+    rows = session.execute(query).all()[::-1]
+    # A log may hold 100,000 lines: their details are decoded in one go.
+    details = json.loads(f"[{','.join(row[5] for row in rows)}]")
     return tuple(
         Event(
-            id=row.id,
-            at=row.at,
-            actor=row.actor,
-            action=row.action,
-            subject=row.subject,
-            detail=row.detail,
-            command=row.command,
+            id=number,
+            at=datetime.fromisoformat(at).replace(tzinfo=UTC),
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=detail,
+            command=command,
         )
-        for row in reversed(session.scalars(query).all())
+        for (number, at, actor, action, subject, _, command), detail in zip(rows, details, strict=True)
     )
 
 
@@ -167,6 +190,12 @@ def alias_names(session: Session, version_ids: list[int]) -> Mapping[int, tuple[
     return names
 
 
+def protected_aliases(session: Session, name: str) -> tuple[str, ...]:
+    """Return the aliases of an embedding that move by promotion only."""
+    query = select(AliasRow.name).where(AliasRow.embedding_id == find_embedding(session, name).id)
+    return tuple(session.scalars(query.where(AliasRow.protected).order_by(AliasRow.name)))
+
+
 def ref_of(row: VersionRow) -> str:
     """Return ``NAME@NUMBER``."""
     return f"{row.embedding.name}@{row.number}"
@@ -174,28 +203,67 @@ def ref_of(row: VersionRow) -> str:
 
 def to_version(row: VersionRow, aliases: tuple[str, ...] = ()) -> Version:
     """Return the value of a version row."""
+    return _version(row, row.embedding.name, Space.from_dict(row.space), row.statistics, aliases)
+
+
+def _version(
+    row: Any, name: str, space: Space, statistics: Mapping[str, Any], aliases: tuple[str, ...]
+) -> Version:
     return Version(
-        name=row.embedding.name,
+        name=name,
         number=row.number,
         digest=row.digest,
         content_digest=row.content_digest,
         rows=row.rows,
-        space=Space.from_dict(row.space),
+        space=space,
         message=row.message,
         source=row.source,
         created_at=row.created_at,
         created_by=row.created_by,
         nbytes=row.nbytes,
-        statistics=row.statistics,
+        statistics=statistics,
         aliases=aliases,
+        probes=row.probes,
     )
+
+
+#: What a version takes from its row as it is, and what is JSON there.
+_LISTED = (
+    VersionRow.id,
+    VersionRow.number,
+    VersionRow.digest,
+    VersionRow.content_digest,
+    VersionRow.rows,
+    VersionRow.nbytes,
+    VersionRow.message,
+    VersionRow.source,
+    VersionRow.created_at,
+    VersionRow.created_by,
+    VersionRow.probes,
+)
+_DOCUMENTS = (VersionRow.space, VersionRow.statistics)
 
 
 def versions(session: Session, name: str | None = None) -> tuple[Version, ...]:
     """Return the living versions of one embedding, or of all, by name and number."""
-    query = select(VersionRow).join(EmbeddingRow).where(VersionRow.deleted_at.is_(None))
-    if name is not None:
-        query = query.where(VersionRow.embedding_id == find_embedding(session, name).id)
-    rows = session.scalars(query.order_by(EmbeddingRow.name, VersionRow.number)).all()
-    names = alias_names(session, [row.id for row in rows])
-    return tuple(to_version(row, names.get(row.id, ())) for row in rows)
+    embedding = find_embedding(session, name).id if name is not None else None
+    query = (
+        select(*_LISTED, EmbeddingRow.name, *(type_coerce(c, String) for c in _DOCUMENTS))
+        .join_from(VersionRow, EmbeddingRow)
+        .where(VersionRow.deleted_at.is_(None))
+    )
+    aliased = select(AliasRow.version_id, AliasRow.name).order_by(AliasRow.name)
+    if embedding is not None:
+        query = query.where(VersionRow.embedding_id == embedding)
+        aliased = aliased.where(AliasRow.embedding_id == embedding)
+    aliases: dict[int, tuple[str, ...]] = {}
+    for version_id, alias in session.execute(aliased):
+        aliases[version_id] = (*aliases.get(version_id, ()), alias)
+    rows: list[Any] = list(session.execute(query.order_by(EmbeddingRow.name, VersionRow.number)))
+    # There may be 10,000 of them, in a few spaces: rows without objects, and every space read once.
+    statistics = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+    spaces = {text: Space.from_dict(json.loads(text)) for text in {row[-2] for row in rows}}
+    return tuple(
+        _version(row, row[-3], spaces[row[-2]], told, aliases.get(row.id, ()))
+        for row, told in zip(rows, statistics, strict=True)
+    )

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, NoResultFound, OperationalError
 from sqlalchemy.orm import Session
 
-from .errors import CorruptBlob, RegistryNotFound, SchemaMismatch, StorageError
+from .errors import CorruptBlob, EmbregError, RegistryNotFound, SchemaMismatch, StorageError, printable
 
 #: The revision this package reads and writes: the newest file of ``migrations/versions``.
-HEAD = "0001"
+HEAD = "0002"
 _BUSY_TIMEOUT_S = 60
+#: How the names of SQLite's errors begin that tell of the disk, of rights or of other processes.
+_REFUSALS = tuple(
+    f"SQLITE_{what}"
+    for what in ("AUTH", "BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "NOLFS", "NOMEM", "PERM", "READONLY")
+)
+#: What SQLite says where it cannot make the files that it wants beside a database in WAL mode.
+_NO_ROOM = (
+    "SQLITE_FULL",
+    "SQLITE_IOERR_SHMSIZE",
+    "SQLITE_IOERR_SHMOPEN",
+    "SQLITE_IOERR_WRITE",
+    "SQLITE_CANTOPEN",
+)
 
 
 class Database:
@@ -90,8 +103,13 @@ class Database:
             hint="upgrade embreg: 'pip install --upgrade embreg'",
         )
 
-    def upgrade(self) -> tuple[str | None, str, Path | None]:
+    def upgrade(
+        self, log: Callable[[Session, str | None], None] | None = None
+    ) -> tuple[str | None, str, Path | None]:
         """Bring the schema to ``HEAD`` in one transaction, after a backup of a file that had one.
+
+        Args:
+            log: writes down, in that transaction, what was upgraded from which revision.
 
         Returns:
             The revision before, the revision now, and the path of the backup (None if none was needed).
@@ -119,6 +137,10 @@ class Database:
                 with self._writing.begin() as connection:
                     config.attributes["connection"] = connection
                     command.upgrade(config, "head")
+                    if log is not None:
+                        with Session(connection) as session:
+                            log(session, before)
+                            session.flush()
             except CommandError as exc:
                 raise SchemaMismatch(
                     f"the registry at {self.path.parent} has schema {before}, which embreg cannot upgrade",
@@ -135,12 +157,20 @@ class Database:
                 f"the database {self.path} has tables but no schema revision: damaged, or no registry",
                 hint="choose another directory, or restore the database from a backup",
             )
+        if revision is None and _backups(self.path):
+            raise _damaged(self.path, "it is empty")
 
     def _back_up(self, revision: str) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
         target = self.path.with_name(f"{self.path.name}.{revision}.{stamp}.bak")
-        with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
+        partial = target.with_suffix(".partial")  # half a backup must not look like one
+        try:
+            with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(partial)) as copy:
+                source.backup(copy)
+            partial.replace(target)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
         return target
 
 
@@ -152,14 +182,48 @@ def _url(path: Path) -> URL:
     """
     if os.access(path.parent, os.W_OK) or not path.is_file():
         return URL.create("sqlite", database=str(path))
-    log = path.with_name(f"{path.name}-wal")
-    still = not log.is_file() or log.stat().st_size == 0
-    query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if still else {})
+    query = {"uri": "true", "mode": "ro"} | ({"immutable": "1"} if _still(path) else {})
     return URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
+
+
+def _still(path: Path) -> bool:
+    """Whether the file alone is the whole database: its log holds nothing."""
+    log = path.with_name(f"{path.name}-wal")
+    return not log.is_file() or log.stat().st_size == 0
+
+
+def _connect(path: Path, ordinary: Any) -> tuple[Any, bool]:
+    """Return a connection, and whether it is one that can only read: a full disk has no room for a log.
+
+    The log and its map are made by the first one who looks, even to read. On a full disk the file is opened
+    as one that nobody writes to, as indeed nobody can: readers keep reading.
+    """
+    try:
+        ordinary.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorname not in _NO_ROOM or not _still(path):
+            return ordinary, False
+        ordinary.close()
+        uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False), True
+    except sqlite3.DatabaseError:  # damage: told where it is met again, in a transaction
+        pass
+    return ordinary, False
 
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(_url(path), connect_args={"timeout": _BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, params: Any) -> Any:
+        connection, frozen = _connect(path, dialect.connect(*args, **params))
+        record.info["frozen"] = frozen
+        return connection
+
+    @event.listens_for(engine, "checkin")
+    def checkin(_connection: Any, record: Any) -> None:
+        if record.info.get("frozen"):  # the disk may have room again, and the file be written to
+            record.invalidate()
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -188,24 +252,55 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OperationalError as exc:
-        raise StorageError(
-            f"the database {path} refused: {exc.orig}",
-            hint="check that the disk has space and that you may write there; nothing was changed",
-        ) from exc
+        raise _failure(path, exc.orig) from exc
     except DatabaseError as exc:
         if type(exc) is not DatabaseError:  # a constraint or a programming error: not damage
             raise
-        raise _damaged(path, exc) from exc
-    except sqlite3.OperationalError as exc:
-        raise StorageError(
-            f"the database {path} refused: {exc}",
-            hint="check that the disk has space and that you may write there; nothing was changed",
-        ) from exc
+        raise _damaged(path, str(exc.orig)) from exc
+    except sqlite3.DatabaseError as exc:  # of what is done without SQLAlchemy
+        raise _failure(path, exc) from exc
+    except ValueError as exc:
+        if isinstance(exc, EmbregError):
+            raise
+        raise _damaged(path, f"it holds what embreg never wrote: {exc}") from exc
+    except (AttributeError, NoResultFound, TypeError) as exc:
+        # Pages that were written over give rows without their values, or values without their rows.
+        if broken := _broken(path):
+            raise _damaged(path, broken) from exc
+        raise
 
 
-def _damaged(path: Path, exc: DatabaseError) -> CorruptBlob:
-    backups = sorted(path.parent.glob(f"{path.name}.*.bak"))
+def _broken(path: Path) -> str:
+    """Return what SQLite finds wrong with the pages of a file; nothing if they are sound."""
+    try:
+        with closing(sqlite3.connect(path)) as plain:
+            first = str(plain.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        return ""
+    except sqlite3.DatabaseError as exc:
+        return str(exc)
+    return "" if first == "ok" else first
+
+
+def _failure(path: Path, exc: BaseException | None) -> EmbregError:
+    """Return what to raise: the disk or another process refused, or the file is not what it was."""
+    name = getattr(exc, "sqlite_errorname", "")
+    if not name.startswith(_REFUSALS) or name == "SQLITE_IOERR_SHORT_READ":
+        return _damaged(path, str(exc))
+    return StorageError(
+        f"the database {path} refused: {exc}",
+        hint="check that the disk has space and that you may write there; nothing was changed",
+    )
+
+
+def _backups(path: Path) -> list[Path]:
+    """Return the copies that upgrades made, the newest last."""
+    return sorted(path.parent.glob(f"{path.name}.*.bak"))
+
+
+def _damaged(path: Path, what: str) -> CorruptBlob:
+    backups = _backups(path)
     return CorruptBlob(
-        f"the database {path} is damaged: {exc.orig}",
+        f"the database {path} is damaged: {printable(what)}",
         hint=f"restore the newest backup: {backups[-1]}" if backups else "restore it from your backup",
     )

@@ -1,4 +1,4 @@
-"""What depends on a version: judging indexes when versions move, building and repairing them.
+"""What depends on a version (indexes, derived embeddings, things outside), judged when versions move.
 
 A judgement is part of the transaction that moves the version, but reading two tables takes time, and a writer
 in SQLite keeps all others waiting. So the diffs that a transaction will need are computed before it, and
@@ -7,8 +7,9 @@ a transaction that finds it needs another one (somebody rebuilt an index meanwhi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,14 +17,18 @@ from sqlalchemy.orm import Session
 from . import catalog
 from .catalog import Actor
 from .errors import Conflict, CorruptBlob, IndexNotFound, did_you_mean, printable
-from .orm import BuildRow, EmbeddingRow, IndexRow, VersionRow
-from .types import Diff, IndexState, Relation, Repair, utc_now
+from .orm import BuildRow, DerivationRow, DerivedRow, EmbeddingRow, ExternalRow, IndexRow, VersionRow
+from .types import Dependent, Diff, IndexState, Relation, Repair, Stale, utc_now
 
 if TYPE_CHECKING:
     from .builds import NewBuild
+    from .diff import Traits
     from .tables import EmbeddingTable
 
 T = TypeVar("T")
+Judgeable = IndexRow | DerivationRow | ExternalRow
+_JUDGED: tuple[Any, ...] = (IndexRow, DerivationRow, ExternalRow)
+_KINDS = ("index", "derived", "external")
 _ATTEMPTS = 20
 
 
@@ -72,53 +77,145 @@ class Diffs:
         raise Conflict("indexes keep changing underneath", hint="run it again")
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a dependent was made from, and what can be done to it in place."""
+
+    version: VersionRow
+    traits: Traits
+
+
 def present_build(session: Session, index: IndexRow) -> BuildRow:
     """Return the build in use: the newest."""
     query = select(BuildRow).where(BuildRow.index_id == index.id).order_by(BuildRow.id.desc()).limit(1)
     return session.scalars(query).one()
 
 
-def judge(session: Session, index: IndexRow, diffs: Diffs) -> None:
-    """Compare the build with the version its index tracks now, and write down the judgement."""
-    from .diff import Traits, repair
+def present_derived(session: Session, derivation: DerivationRow) -> DerivedRow | None:
+    """Return how the latest living version of a derived embedding came about; None where none is left."""
+    query = select(DerivedRow).join(VersionRow, DerivedRow.version_id == VersionRow.id)
+    query = query.where(VersionRow.embedding_id == derivation.child_id, VersionRow.deleted_at.is_(None))
+    return session.scalar(query.order_by(VersionRow.number.desc()).limit(1))
 
-    build = present_build(session, index)
-    tracked = catalog.tracked(session, index.embedding, index.tracks)
-    index.tracked = tracked
+
+def _basis(session: Session, row: Judgeable) -> _Basis | None:
+    from .diff import ANY_TYPE, Traits
+
+    if isinstance(row, ExternalRow):
+        return _Basis(row.basis, ANY_TYPE)
+    if isinstance(row, IndexRow):
+        build = present_build(session, row)
+        return _Basis(build.version, Traits(can_add=build.can_add, can_remove=build.can_remove,
+                                            trained_rows=build.trained_rows))  # fmt: skip
+    derived = present_derived(session, row)
+    if derived is None:
+        return None
+    # A fitted transform is valid for rows like those it was fitted on, as a trained index is.
+    return _Basis(derived.parent, Traits(can_add=True, can_remove=True, trained_rows=derived.fitted_rows))
+
+
+def judge(session: Session, row: Judgeable, diffs: Diffs) -> None:
+    """Compare what a dependent was made from with the version it tracks now, and write down the judgement."""
+    from .diff import repair
+
+    row.tracked = tracked = catalog.tracked(session, row.embedding, row.tracks)
+    row.state, row.relation, row.repair = "stale", None, Repair.REBUILD
+    basis = _basis(session, row)
     if tracked is None:
-        index.state, index.relation, index.repair = "stale", None, Repair.NONE
-        index.reason = f"'{index.embedding.name}@{index.tracks}' names no version any more"
+        row.repair = Repair.NONE
+        row.reason = f"'{row.embedding.name}@{row.tracks}' names no version any more"
+        return
+    if basis is None:
+        row.reason = "no version of it is left"
         return
     try:
-        diff = diffs.get(build.version.digest, tracked.digest)
-    except CorruptBlob as exc:  # damage must not keep new versions out: the index is what suffers
-        index.state, index.relation, index.repair = "stale", None, Repair.REBUILD
-        index.reason = f"cannot be compared with {catalog.ref_of(build.version)}: {exc.message}"
+        diff = diffs.get(basis.version.digest, tracked.digest)
+    except CorruptBlob as exc:  # damage must not keep new versions out: the dependent is what suffers
+        row.reason = f"cannot be compared with {catalog.ref_of(basis.version)}: {exc.message}"
         return
-    traits = Traits(can_add=build.can_add, can_remove=build.can_remove, trained_rows=build.trained_rows)
-    action, index.reason = repair(diff, traits)
-    index.repair = action
-    index.relation = diff.relation
-    index.state = "fresh" if action is Repair.NONE else "stale"
+    row.repair, row.reason = repair(diff, basis.traits)
+    row.relation = diff.relation
+    row.state = "fresh" if row.repair == Repair.NONE else "stale"
 
 
-def judge_all(
-    session: Session, embedding: EmbeddingRow, moved: str, diffs: Diffs, actor: Actor
-) -> tuple[IndexState, ...]:
-    """Judge every index that tracks ``moved`` (an alias or ``latest``); return those that are stale now."""
-    query = select(IndexRow).where(IndexRow.embedding_id == embedding.id, IndexRow.tracks == moved)
-    stale = []
-    for index in session.scalars(query.order_by(IndexRow.name)):
-        before = index.state
-        judge(session, index, diffs)
-        if index.state != before:
+def judge_all(session: Session, embedding: EmbeddingRow, moved: str, diffs: Diffs, actor: Actor) -> Stale:
+    """Judge everything that tracks ``moved`` (an alias or ``latest``); return what is stale now."""
+    stale = Stale()
+    for row in _tracking(session, embedding, moved):
+        before = row.state
+        judge(session, row, diffs)
+        kind, name = _named(row)
+        if row.state != before:
             catalog.log_event(
-                session, actor, f"index.{index.state}", index.name, embedding=embedding.name,
-                repair=index.repair, reason=index.reason,
+                session, actor, f"{kind}.{row.state}", name, embedding=embedding.name,
+                repair=row.repair, reason=row.reason,
             )  # fmt: skip
-        if index.state != "fresh":
-            stale.append(to_state(session, index))
-    return tuple(stale)
+        if row.state != "fresh":
+            stale += _as_stale(session, row)
+    return stale
+
+
+def judge_child(session: Session, embedding: EmbeddingRow, diffs: Diffs) -> None:
+    """Judge an embedding that is derived itself, after its latest version went."""
+    row = session.scalar(select(DerivationRow).where(DerivationRow.child_id == embedding.id))
+    if row is not None:
+        judge(session, row, diffs)
+
+
+def _tracking(session: Session, embedding: EmbeddingRow, moved: str) -> Iterator[Judgeable]:
+    for kind in _JUDGED:
+        query = select(kind).where(kind.embedding_id == embedding.id, kind.tracks == moved)
+        yield from session.scalars(query.order_by(kind.id))
+
+
+def tracking(session: Session, embedding: EmbeddingRow, alias: str) -> list[str]:
+    """Return what tracks an alias, in words."""
+    return [" ".join(_named(row)) for row in _tracking(session, embedding, alias)]
+
+
+def _as_stale(session: Session, row: Judgeable) -> Stale:
+    if isinstance(row, IndexRow):
+        return Stale(indexes=(to_state(session, row),))
+    return Stale(others=(to_dependent(session, row),))
+
+
+def _named(row: Judgeable) -> tuple[str, str]:
+    if isinstance(row, DerivationRow):
+        return "derived", row.child.name
+    return ("index" if isinstance(row, IndexRow) else "external"), row.name
+
+
+def everything(session: Session) -> tuple[Dependent, ...]:
+    """Return every dependent: indexes, derived embeddings, what is outside; each kind by name."""
+    found = [to_dependent(session, row) for kind in _JUDGED for row in session.scalars(select(kind))]
+    return tuple(sorted(found, key=lambda d: (_KINDS.index(d.kind), d.name)))
+
+
+def to_dependent(session: Session, row: Judgeable) -> Dependent:
+    """Return the value of a dependent of any kind."""
+    kind, name = _named(row)
+    basis = _basis(session, row)
+    return Dependent(
+        kind=kind,
+        name=name,
+        tracks=f"{row.embedding.name}@{row.tracks}",
+        built_from=catalog.ref_of(basis.version) if basis is not None else None,
+        tracked=catalog.ref_of(row.tracked) if row.tracked is not None else None,
+        state=row.state,
+        relation=Relation(row.relation) if row.relation else None,
+        repair=Repair(row.repair),
+        reason=row.reason,
+        remedy=_remedy(row),
+    )
+
+
+def _remedy(row: Judgeable) -> str:
+    if isinstance(row, ExternalRow):
+        done = f"then 'embreg dependent done {row.name}'"
+        return ", ".join(part for part in (row.command, row.note, done) if part)
+    if isinstance(row, DerivationRow):
+        return f"embreg derive --stale {row.child.name}"
+    return f"embreg index rebuild {row.name}"
 
 
 def find_index(session: Session, name: str) -> IndexRow:
@@ -185,6 +282,7 @@ def insert_build(session: Session, index: IndexRow, version: VersionRow, new: Ne
         recall_k=new.recall_k,
         recall_queries=new.recall_queries,
         duration_s=new.duration_s,
+        health=dict(new.health),
         created_at=utc_now(),
     )
     session.add(row)

@@ -39,6 +39,7 @@ class Home:
         Raises:
             CorruptBlob: the manifest is missing or damaged.
         """
+        from . import probes
         from .tables import EmbeddingTable, Part
 
         manifest = Manifest.from_bytes(self.blobs.read(digest))
@@ -47,7 +48,9 @@ class Home:
             Part(part.rows, self._reader(part.digest, manifest.storage), mapped=mapped)
             for part in manifest.parts
         ]
-        return EmbeddingTable(parts, manifest.space, tuple(manifest.attributes))
+        known = manifest.probes
+        read = None if known is None else lambda: probes.load(known, self.blobs)
+        return EmbeddingTable(parts, manifest.space, tuple(manifest.attributes), read)
 
     def _reader(self, digest: str, storage: str) -> Callable[[list[str] | None], pa.Table]:
         from .tables import load_part

@@ -36,6 +36,7 @@ class Manifest:
         storage: ``arrow`` or ``parquet``.
         content: the set hash over (id, fingerprint), 32 hex digits.
         attributes: name and Arrow type of each further column.
+        probes: sha256 of the probes (``probes.py``); None where the version has none.
     """
 
     space: Space
@@ -43,6 +44,7 @@ class Manifest:
     parts: tuple[PartEntry, ...]
     content: str
     attributes: Mapping[str, str]
+    probes: str | None = None
 
     @property
     def rows(self) -> int:
@@ -65,10 +67,16 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON."""
+        space = self.space.to_dict()
+        # What came later is left out where it says nothing: manifests from before stay what they were.
+        late = {} if self.probes is None else {"probes": self.probes}
+        if self.space.transform is None:
+            del space["transform"]
         return canonical_json(
-            {
+            late
+            | {
                 "format": FORMAT,
-                "space": self.space.to_dict(),
+                "space": space,
                 "storage": self.storage,
                 "content": self.content,
                 "attributes": [[name, kind] for name, kind in self.attributes.items()],

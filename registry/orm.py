@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy import TypeDecorator as _TypeDecorator
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
 
 class Utc(_TypeDecorator[datetime]):
@@ -67,6 +67,7 @@ class VersionRow(Base):
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(256))
     deleted_at: Mapped[datetime | None]
+    probes: Mapped[str | None] = mapped_column(String(64))
     embedding: Mapped[EmbeddingRow] = relationship(lazy="joined")
 
 
@@ -87,6 +88,7 @@ class AliasRow(Base):
     embedding_id: Mapped[int] = mapped_column(ForeignKey("embeddings.id"), index=True)
     name: Mapped[str] = mapped_column(String(128))
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    protected: Mapped[bool] = mapped_column(default=False)
 
 
 class AliasMoveRow(Base):
@@ -103,24 +105,79 @@ class AliasMoveRow(Base):
     reason: Mapped[str] = mapped_column(Text)
 
 
-class IndexRow(Base):
-    """A FAISS index: what it tracks, and how its present build stands to that."""
+class Judged:
+    """What was made from a version and follows an alias (or ``latest``), and how the two stand now."""
 
-    __tablename__ = "indexes"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    name: Mapped[str] = mapped_column(String(128), unique=True)
     embedding_id: Mapped[int] = mapped_column(ForeignKey("embeddings.id"), index=True)
     tracks: Mapped[str] = mapped_column(String(128))
-    factory: Mapped[str] = mapped_column(Text)
-    search: Mapped[str] = mapped_column(Text)
-    metric: Mapped[str] = mapped_column(String(16))
     tracked_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
     state: Mapped[str] = mapped_column(String(16))
     relation: Mapped[str | None] = mapped_column(String(16))
     repair: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
-    embedding: Mapped[EmbeddingRow] = relationship(lazy="joined")
-    tracked: Mapped[VersionRow | None] = relationship(lazy="joined")
+
+    @declared_attr
+    def embedding(cls: type[Any]) -> Mapped[EmbeddingRow]:  # noqa: N805
+        """The embedding that it follows."""
+        return relationship(foreign_keys=f"{cls.__name__}.embedding_id", lazy="joined")
+
+    @declared_attr
+    def tracked(cls: type[Any]) -> Mapped[VersionRow | None]:  # noqa: N805
+        """The version that ``tracks`` names now."""
+        return relationship(foreign_keys=f"{cls.__name__}.tracked_id", lazy="joined")
+
+
+class IndexRow(Judged, Base):
+    """A FAISS index: what it tracks, and how its present build stands to that."""
+
+    __tablename__ = "indexes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), unique=True)
+    factory: Mapped[str] = mapped_column(Text)
+    search: Mapped[str] = mapped_column(Text)
+    metric: Mapped[str] = mapped_column(String(16))
+
+
+class DerivationRow(Judged, Base):
+    """An embedding that is computed from another one; ``target`` is the second one that an adapter needs."""
+
+    __tablename__ = "derivations"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    child_id: Mapped[int] = mapped_column(ForeignKey("embeddings.id"), unique=True)
+    transform: Mapped[str] = mapped_column(String(32))
+    params: Mapped[dict[str, Any]]
+    target: Mapped[str | None] = mapped_column(String(256))
+    child: Mapped[EmbeddingRow] = relationship(foreign_keys=[child_id], lazy="joined")
+
+
+class DerivedRow(Base):
+    """What one version was computed from, by which fitted transform (a blob), fitted on how many rows."""
+
+    __tablename__ = "derived"
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    parent_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    target_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"), index=True)
+    transform: Mapped[str] = mapped_column(String(32))
+    params: Mapped[dict[str, Any]]
+    fitted: Mapped[str] = mapped_column(String(64))
+    fitted_rows: Mapped[int | None]
+    quality: Mapped[dict[str, Any]]
+    version: Mapped[VersionRow] = relationship(foreign_keys=[version_id], lazy="joined")
+    parent: Mapped[VersionRow] = relationship(foreign_keys=[parent_id], lazy="joined")
+    target: Mapped[VersionRow | None] = relationship(foreign_keys=[target_id], lazy="joined")
+
+
+class ExternalRow(Judged, Base):
+    """Something that somebody else built from a version, by name, with how it is built again."""
+
+    __tablename__ = "externals"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), unique=True)
+    command: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text)
+    basis_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    done_at: Mapped[datetime]
+    basis: Mapped[VersionRow] = relationship(foreign_keys=[basis_id], lazy="joined")
 
 
 class BuildRow(Base):
@@ -145,6 +202,7 @@ class BuildRow(Base):
     recall_k: Mapped[int]
     recall_queries: Mapped[int]
     duration_s: Mapped[float]
+    health: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     version: Mapped[VersionRow] = relationship(lazy="joined")
 

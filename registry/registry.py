@@ -1,27 +1,29 @@
 """The facade: everything that can be done to a registry, one method a verb.
 
 What a method returns is a frozen value; what it changes, it changes in one transaction, with an event. The
-verbs themselves are in ``publish``, ``aliases``, ``upkeep`` and ``records``.
+verbs themselves are in ``publish``, ``aliases``, ``upkeep``, ``retention`` and their like.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from . import aliases, catalog, dependents, records
+from . import aliases, catalog, dependents, derivations, records
 from .blobs import BlobStore
 from .catalog import Actor
-from .database import Database
+from .database import HEAD, Database
 from .errors import UsageError, printable
 from .home import Home, to_ref
 from .types import (
     LATEST,
     AliasMove,
     Dataset,
+    Dependent,
+    Derivation,
     Diff,
     Event,
     Exported,
@@ -41,8 +43,12 @@ from .types import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from sqlalchemy.orm import Session
 
-    from .records import Artifacts
+    from .aliases import Wish
+    from .derivations import Followed, Origin
+    from .lineage import Lineage
+    from .records import Arrays, Artifacts
     from .tables import EmbeddingTable
 
 
@@ -74,7 +80,7 @@ class Registry:
         """Make a registry, or bring one that is there to the present schema; return it open."""
         registry = cls(root, command=command)
         registry._home.blobs.create()
-        registry._home.database.upgrade()
+        registry.upgrade()
         return registry
 
     @classmethod
@@ -98,7 +104,13 @@ class Registry:
 
     def upgrade(self) -> tuple[str | None, str, Path | None]:
         """Bring the schema to this package's: revision before, revision now, path of the backup."""
-        return self._home.database.upgrade()
+
+        def log(session: Session, before: str | None) -> None:
+            catalog.log_event(
+                session, self._home.actor, "schema.upgraded", "registry", **{"from": before, "to": HEAD}
+            )
+
+        return self._home.database.upgrade(log)
 
     def revision(self) -> str | None:
         """Return the schema revision of the database."""
@@ -143,12 +155,15 @@ class Registry:
         if_changed: bool = False,
         on_nonfinite: str = "fail",
         storage: str = "arrow",
+        probes: str | Path | EmbeddingTable | None = None,
+        allow_space_change: bool = False,
         progress: Progress | None = None,
     ) -> Registered:
-        """Register a table as the next version of ``name``, and judge every index that tracks the latest.
+        """Register a table as the next version of ``name``, and judge everything that tracks the latest.
 
-        The space's declared fields (model, tokenizer, kind, metric, pooling, position, tied, tags) are those
-        of the latest version where they are not given; width, dtype and normalisation are measured.
+        The space's declared fields (model, tokenizer, kind, metric, pooling, position, tied, tags) are what
+        the file itself says of them, or those of the latest version, where they are not given; width, dtype
+        and normalisation are measured.
 
         Args:
             name: the embedding; made if it is new.
@@ -161,7 +176,8 @@ class Registry:
             tensor: array of an ``.npz``, or tensor of a checkpoint.
             encoding: of a text source.
             model: the encoder.
-            tokenizer: the tokenizer's file; its sha256 is recorded.
+            tokenizer: the tokenizer's file; its sha256 is recorded, and its tokens are the ids of a
+                checkpoint's rows where nothing else names them.
             kind: ``word``, ``token-input``, ``token-output``, ``hidden``, ``sentence``, ``item``, ``other``.
             metric: ``cosine``, ``dot`` or ``l2``.
             pooling: see ``Space``.
@@ -173,6 +189,9 @@ class Registry:
             if_changed: make no version if the content is that of the latest in any order or encoding.
             on_nonfinite: ``fail``, or ``drop`` the rows that hold NaN or infinity.
             storage: ``arrow`` (mapped) or ``parquet`` (smaller).
+            probes: a handful of fixed inputs with their vectors, in any known format: they identify the
+                encoder. Without them those of the latest version stand.
+            allow_space_change: register even if the probes show another space than the latest version's.
             progress: told how far it is.
 
         Returns:
@@ -183,9 +202,11 @@ class Registry:
             InputError: the source is not what it claims, with the place.
             UsageError: a word of the call is wrong.
             StorageError: the disk refused; nothing was registered.
+            Refused: the probes show another space; nothing was registered.
         """
         from . import publish
         from .formats import Options
+        from .probes import from_source
 
         options = Options(
             ids=Path(ids) if ids is not None else None,
@@ -193,6 +214,7 @@ class Registry:
             vector_column=vector_column,
             tensor=tensor,
             encoding=encoding,
+            tokenizer=Path(tokenizer) if tokenizer is not None else None,
         )
         declared = publish.Declared(
             model=model,
@@ -210,9 +232,67 @@ class Registry:
             if_changed=if_changed,
             on_nonfinite=on_nonfinite,
             storage=storage,
+            probes=None if probes is None else from_source(publish.open_source(probes, None, Options())),
+            allow_space_change=allow_space_change,
         )
         opened = publish.open_source(source, format, options)
         return publish.register(self._home, name, opened, declared, order, progress)
+
+    def register_derived(
+        self,
+        name: str,
+        table: EmbeddingTable,
+        origin: Origin,
+        *,
+        message: str = "",
+        alias: str | None = None,
+        progress: Progress | None = None,
+    ) -> Registered:
+        """Register rows that were computed from another version, and let ``name`` follow that one.
+
+        Args:
+            name: the derived embedding; made if it is new.
+            table: its rows and their space; read once, part by part.
+            origin: what they were computed from, and by which fitted transform.
+            message: what a person should know of this version.
+            alias: move this alias to the new version.
+            progress: told how far it is.
+
+        Raises:
+            Conflict: the rows are those of a version that was not derived, or ``name`` is the parent.
+        """
+        from . import publish
+
+        order = publish.Order(message=message, alias=alias, derivation=origin)
+        return publish.register_derived(self._home, name, table, order, progress)
+
+    def derivation(self, ref: str | Ref) -> Derivation | None:
+        """Return how a version was computed from another one; None where it came from outside."""
+        return derivations.resolve(self._home, ref)
+
+    def derived(self, name: str | None = None) -> tuple[Followed, ...]:
+        """Return one derived embedding, or all of them, parents before their children."""
+        with self._home.database.read() as session:
+            return (derivations.followed(session, name),) if name else derivations.all_followed(session)
+
+    def forget_derivation(self, name: str) -> None:
+        """Let a derived embedding stand alone: its versions stay, nothing flags it any more."""
+        derivations.forget(self._home, name)
+
+    def store_arrays(self, arrays: Arrays) -> str:
+        """Store named arrays, such as a fitted transform; return their digest."""
+        return records.put_arrays(self._home.blobs, arrays)
+
+    def stored_arrays(self, digest: str) -> Arrays:
+        """Return named arrays, checked against their digest."""
+        return records.get_arrays(self._home.blobs, digest)
+
+    def lineage(self, ref: str | Ref) -> Lineage:
+        """Return what a version came from and what came from it: versions, indexes, runs, aliases."""
+        from . import lineage
+
+        with self._home.database.read() as session:
+            return lineage.of(session, catalog.resolve(session, to_ref(ref)))
 
     def resolve(self, ref: str | Ref) -> Version:
         """Return the version that a reference names.
@@ -243,10 +323,19 @@ class Registry:
         a, b = self.resolve(old), self.resolve(new)
         return compare(self.table(a), self.table(b), old_ref=a.ref, new_ref=b.ref)
 
-    def log(self, name: str | None = None, *, limit: int | None = None) -> tuple[Event, ...]:
-        """Return the events, oldest first: all, those of one embedding, the last ``limit``."""
+    def log(
+        self, name: str | None = None, *, limit: int | None = None, since: datetime | int | None = None
+    ) -> tuple[Event, ...]:
+        """Return the events, oldest first: all, those of one embedding, the last ``limit``.
+
+        Args:
+            name: of an embedding.
+            limit: at most so many, the newest.
+            since: only those from a moment on (aware, or naive in UTC), or after the event of this id.
+        """
+        after = _aware(since) if isinstance(since, datetime) else since
         with self._home.database.read() as session:
-            return catalog.events(session, name, limit)
+            return catalog.events(session, name, limit, after)
 
     def export(
         self,
@@ -288,9 +377,8 @@ class Registry:
         Raises:
             VersionNotFound: it named nothing then.
         """
-        moment = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         with self._home.database.read() as session:
-            return catalog.to_version(aliases.resolve_at(session, to_ref(ref), moment))
+            return catalog.to_version(aliases.resolve_at(session, to_ref(ref), _aware(at)))
 
     def alias(self, name: str, alias: str, ref: str | Ref, *, if_was: str | Ref | None = None) -> AliasMove:
         """Point an alias at a version, and judge every index that tracks it.
@@ -303,14 +391,39 @@ class Registry:
 
         Raises:
             Conflict: it names another version than ``if_was``; nothing was moved.
+            Refused: it is protected: only ``promote`` moves it.
         """
-        return aliases.set_alias(self._home, name, alias, ref, if_was)
+        wish = aliases.Wish(name=name, alias=alias, ref=ref, if_was=if_was)
+        return aliases.set_aliases(self._home, [wish])[0]
+
+    def alias_all(self, wishes: Sequence[Wish]) -> tuple[AliasMove, ...]:
+        """Point several aliases at versions in one transaction: all of them move, or none.
+
+        Raises:
+            Conflict: one names another version than its ``if_was``.
+            Refused: one is protected.
+        """
+        return aliases.set_aliases(self._home, wishes)
+
+    def protect(self, name: str, alias: str, *, protected: bool = True) -> None:
+        """Let an alias move by promotion only, or freely again.
+
+        Raises:
+            AliasNotFound: there is none of that name.
+        """
+        aliases.protect(self._home, name, alias, protected)
+
+    def protected_aliases(self, name: str) -> tuple[str, ...]:
+        """Return the aliases of an embedding that move by promotion only."""
+        with self._home.database.read() as session:
+            return catalog.protected_aliases(session, name)
 
     def remove_alias(self, name: str, alias: str) -> AliasMove:
         """Remove an alias.
 
         Raises:
-            Conflict: an index tracks it; the message names it.
+            Conflict: something tracks it; the message names it.
+            Refused: it is protected.
         """
         return aliases.remove(self._home, name, alias)
 
@@ -390,11 +503,75 @@ class Registry:
 
         return upkeep.search(self._home, name, item, k)
 
+    def search_vectors(
+        self, name: str, queries: str | Path | EmbeddingTable, k: int = 10
+    ) -> dict[str, tuple[tuple[str, float], ...]]:
+        """Return the ``k`` nearest of each query among the rows of an index, by the id of the query.
+
+        Args:
+            name: the index.
+            queries: vectors of the encoder that its version is from: a file in any known format, a version,
+                or a table.
+            k: how many.
+
+        Raises:
+            InputError: they are of another width.
+        """
+        from . import upkeep
+
+        table = self._vectors(queries) if isinstance(queries, str | Path) else queries
+        return upkeep.search_vectors(self._home, name, table, k)
+
     def remove_index(self, name: str) -> None:
         """Forget an index and its builds; the files go with the next sweep."""
         from . import upkeep
 
         upkeep.remove(self._home, name)
+
+    # -- dependents ---------------------------------------------------------------------------------------
+
+    def dependents(self) -> tuple[Dependent, ...]:
+        """Return everything that depends on a version: indexes, derived embeddings, what is outside."""
+        with self._home.database.read() as session:
+            return dependents.everything(session)
+
+    def add_dependent(
+        self,
+        name: str,
+        tracks: str | Ref,
+        *,
+        command: str = "",
+        note: str = "",
+        built_from: str | Ref | None = None,
+    ) -> Dependent:
+        """Name something outside that was built from a version: it is flagged when the version moves.
+
+        Args:
+            name: of the dependent.
+            tracks: ``NAME`` or ``NAME@ALIAS``.
+            command: how it is built again; shown, never run.
+            note: what a person should know to repair it.
+            built_from: the version that it holds now, if not the one that is tracked.
+
+        Raises:
+            Conflict: the name is taken.
+            UsageError: neither command nor note; or ``tracks`` never moves.
+        """
+        from . import externals
+
+        return externals.add(self._home, name, tracks, command=command, note=note, built_from=built_from)
+
+    def dependent_done(self, name: str) -> Dependent:
+        """Acknowledge that a dependent outside was rebuilt from the version that it tracks."""
+        from . import externals
+
+        return externals.done(self._home, name)
+
+    def remove_dependent(self, name: str) -> None:
+        """Forget a dependent outside."""
+        from . import externals
+
+        externals.remove(self._home, name)
 
     # -- retention ----------------------------------------------------------------------------------------
 
@@ -408,8 +585,16 @@ class Registry:
 
         return retention.delete(self._home, ref)
 
-    def prune(self, name: str, *, keep: int, dry_run: bool = False) -> Pruned:
+    def prune(self, name: str, *, keep: int, keep_aliased: bool = False, dry_run: bool = False) -> Pruned:
         """Delete all but the ``keep`` newest versions of an embedding; what is needed stays, and is said.
+
+        Args:
+            name: the embedding.
+            keep: how many of the newest stay.
+            keep_aliased: of the older ones keep only what an alias names, an index was built from, or a
+                version was derived from; runs that compare with an older version keep their numbers, and do
+                not hold it back.
+            dry_run: only say what would go.
 
         Raises:
             UsageError: ``keep`` is below 1.
@@ -418,7 +603,7 @@ class Registry:
 
         if keep < 1:
             raise UsageError(f"--keep is at least 1, not {keep}")
-        return retention.prune(self._home, name, keep=keep, dry_run=dry_run)
+        return retention.prune(self._home, name, keep=keep, runs_hold=not keep_aliased, dry_run=dry_run)
 
     def du(self) -> tuple[Usage, ...]:
         """Return the disk space of every embedding, by name."""
@@ -450,13 +635,40 @@ class Registry:
 
     # -- datasets, runs, verdicts -------------------------------------------------------------------------
 
-    def add_dataset(self, name: str, path: str | Path, kind: str, *, encoding: str = "utf-8") -> Dataset:
+    def add_dataset(
+        self,
+        name: str,
+        path: str | Path,
+        kind: str,
+        *,
+        encoding: str = "utf-8",
+        vectors: str | Path | EmbeddingTable | None = None,
+    ) -> Dataset:
         """Register a dataset from a file (or a BATS folder); the same name replaces the one before.
+
+        Args:
+            name: of the dataset.
+            path: the file.
+            kind: ``analogies``, ``pairs``, ``labels``, ``qrels`` or ``positives``.
+            encoding: of the file.
+            vectors: of the queries of qrels, or of the second ids of positives, where these are no rows of
+                the embedding: a file in any known format, a version, or a table; kept with the dataset.
 
         Raises:
             InputError: the file is not of that kind, with the line.
         """
-        return records.add_dataset(self._home, name, Path(path), kind, encoding)
+        table = self._vectors(vectors) if isinstance(vectors, str | Path) else vectors
+        return records.add_dataset(self._home, name, Path(path), kind, encoding, table)
+
+    def _vectors(self, given: str | Path) -> EmbeddingTable:
+        """Return the vectors of a file, held in memory, or of a version."""
+        from . import publish
+        from .formats import Options
+        from .tables import EmbeddingTable
+
+        if isinstance(given, str) and not Path(given).exists():
+            return self.table(given)
+        return EmbeddingTable.collect(publish.open_source(given, None, Options()).batches())
 
     def datasets(self, kind: str | None = None) -> tuple[Dataset, ...]:
         """Return the registered datasets, by name: all, or those of one kind."""
@@ -504,6 +716,10 @@ class Registry:
     def artifacts(self, version: Version) -> Artifacts:
         """Return the store of what is computed once for a version and shared between suites."""
         return records.Artifacts(self._home, version.digest)
+
+
+def _aware(at: datetime) -> datetime:
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _directory(root: str | Path) -> Path:

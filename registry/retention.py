@@ -13,34 +13,49 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from . import catalog, dependents
-from .errors import Conflict, CorruptBlob
+from . import catalog, dependents, derivations
+from .errors import Conflict, CorruptBlob, printable
 from .home import Home, to_ref
 from .manifest import Manifest
-from .orm import ArtifactRow, BuildRow, DatasetRow, RunRow, VersionBlobRow, VersionRow
+from .orm import (
+    ArtifactRow,
+    BuildRow,
+    DatasetRow,
+    DerivedRow,
+    EmbeddingRow,
+    IndexRow,
+    RunRow,
+    VersionBlobRow,
+    VersionRow,
+)
 from .types import LATEST, Problem, Progress, Pruned, Ref, Swept, Usage, Verified, Version, utc_now
 
 GRACE_S = 3600.0
 #: A partial write is spared if it was written to this recently, whatever the grace: its writer may live.
 _STAGING_GRACE_S = 600.0
+_MISSING = "missing"
 
 
-def delete(home: Home, ref: str | Ref) -> Version:
-    """Hide a version that nothing needs; see ``Registry.delete``."""
+def delete(home: Home, ref: str | Ref, *, runs_hold: bool = True) -> Version:
+    """Hide a version that nothing needs; see ``Registry.delete``.
+
+    Unless ``runs_hold``, a run that compares another version with it does not hold it back: the numbers stay.
+    """
     diffs = home.diffs()
 
     def transaction() -> Version:
         with home.database.write() as session:
             row = catalog.resolve(session, to_ref(ref))
             version = home.version(session, f"{row.embedding.name}@{row.number}")
-            if needs := _needed_by(session, row, version):
+            if needs := _needed_by(session, row, version, runs_hold=runs_hold):
                 raise Conflict(
                     f"{version.ref} is needed by {', '.join(needs)}",
-                    hint="move the alias, remove the index, or delete the version whose run it is, first",
+                    hint="move the alias, remove the index, or delete the version that needs it, first",
                 )
             row.deleted_at = utc_now()
             session.flush()
@@ -48,29 +63,30 @@ def delete(home: Home, ref: str | Ref) -> Version:
                 session, home.actor, "version.deleted", version.ref, embedding=version.name, digest=row.digest
             )
             dependents.judge_all(session, row.embedding, LATEST, diffs, home.actor)
+            dependents.judge_child(session, row.embedding, diffs)
             return version
 
     return diffs.settle(transaction)
 
 
-def prune(home: Home, name: str, *, keep: int, dry_run: bool) -> Pruned:
+def prune(home: Home, name: str, *, keep: int, runs_hold: bool, dry_run: bool) -> Pruned:
     """Delete all but the newest versions of an embedding; see ``Registry.prune``."""
     with home.database.read() as session:
         living = catalog.versions(session, name)
         older = living[: max(0, len(living) - keep)]
-        needs = _needs(session, older)
+        needs = _needs(session, older, runs_hold=runs_hold)
     deleted = []
     # From the newest down: a run on a newer version may need an older one.
     for version in reversed(older):
         if version.ref in needs:
             continue
         if not dry_run:
-            delete(home, version.ref)
+            delete(home, version.ref, runs_hold=runs_hold)
         deleted.append(version.ref)
     return Pruned(dry_run=dry_run, deleted=tuple(deleted), needed=needs)
 
 
-def _needs(session: Session, versions: Sequence[Version]) -> dict[str, str]:
+def _needs(session: Session, versions: Sequence[Version], *, runs_hold: bool) -> dict[str, str]:
     """Return which of some versions cannot go, and why, if all the others of them go.
 
     A version that stays may need another one, so the question is asked until the answer stands.
@@ -80,7 +96,7 @@ def _needs(session: Session, versions: Sequence[Version]) -> dict[str, str]:
     while True:
         gone = {rows[v.ref].id for v in versions if v.ref not in needs}
         asked = [v for v in versions if v.ref not in needs]
-        found = {v.ref: _needed_by(session, rows[v.ref], v, without=gone) for v in asked}
+        found = {v.ref: _needed_by(session, rows[v.ref], v, without=gone, runs_hold=runs_hold) for v in asked}
         if not any(found.values()):
             return needs
         needs |= {ref: ", ".join(needed) for ref, needed in found.items() if needed}
@@ -108,15 +124,31 @@ def usage(home: Home) -> tuple[Usage, ...]:
 
 
 def _needed_by(
-    session: Session, row: VersionRow, version: Version, without: AbstractSet[int] = frozenset()
+    session: Session,
+    row: VersionRow,
+    version: Version,
+    *,
+    runs_hold: bool,
+    without: AbstractSet[int] = frozenset(),
 ) -> list[str]:
     """Return what would break without a version, in words; versions ``without`` do not count."""
     needs = [f"alias '{alias}'" for alias in version.aliases]
-    needs += [f"index '{s.name}'" for s in dependents.states(session) if s.built_from == version.ref]
+    needs += [f"index '{name}'" for name in _indexes_of(session, row)]
+    children = {d.version for d in derivations.children(session, row) if d.version_id not in without}
+    needs += [f"{ref}, derived from it" for ref in sorted(map(catalog.ref_of, children))]
+    if not runs_hold:
+        return needs
     compared = select(VersionRow).join(RunRow, RunRow.version_id == VersionRow.id)
     compared = compared.where(RunRow.baseline_id == row.id, VersionRow.deleted_at.is_(None))
     runs = {catalog.ref_of(v) for v in session.scalars(compared) if v.id not in {row.id, *without}}
     return needs + [f"a run on {ref} as its baseline" for ref in sorted(runs)]
+
+
+def _indexes_of(session: Session, row: VersionRow) -> list[str]:
+    newest = select(func.max(BuildRow.id)).group_by(BuildRow.index_id)
+    query = select(IndexRow.name).join(BuildRow, BuildRow.index_id == IndexRow.id)
+    query = query.where(BuildRow.id.in_(newest), BuildRow.version_id == row.id)
+    return list(session.scalars(query.order_by(IndexRow.name)))
 
 
 def _living(session: Session) -> set[str]:
@@ -128,6 +160,7 @@ def _living(session: Session) -> set[str]:
         select(VersionBlobRow.digest).where(VersionBlobRow.version_id.in_(living)),
         select(BuildRow.faiss_digest).where(BuildRow.id.in_(newest)),
         select(BuildRow.ids_digest).where(BuildRow.id.in_(newest)),
+        select(DerivedRow.fitted).where(DerivedRow.version_id.in_(living)),
         select(DatasetRow.digest),
         select(RunRow.items).where(RunRow.version_id.in_(living), RunRow.items.is_not(None)),
         select(ArtifactRow.digest).where(ArtifactRow.version_digest.in_(digests)),
@@ -176,49 +209,84 @@ def sweep(home: Home, *, grace_s: float, dry_run: bool) -> Swept:
     return swept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class _Claim:
-    """A blob and what says that it is there."""
+    """What says that a blob is there; a ``spare`` one is computed again where it is not."""
 
-    digest: str
     subject: str
+    digest: str
     remedy: str
+    spare: bool = False
 
 
 def verify(home: Home, ref: str | Ref | None, progress: Progress | None) -> Verified:
     """Hash every blob that something refers to; see ``Registry.verify``."""
+    asked = to_ref(ref) if ref is not None else None
     with home.database.read() as session:
-        claims = list(_claims(session, to_ref(ref) if ref is not None else None))
-        orphans = 0 if ref is not None else _orphans(home, session)
-    unique = sorted({claim.digest for claim in claims})
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        intact = {}
-        for done, (digest, good) in enumerate(
-            zip(unique, pool.map(home.blobs.intact, unique), strict=True), 1
-        ):
-            intact[digest] = good
-            if progress is not None:
-                progress("blobs", done, len(unique))
+        if asked is None and (broken := _broken_database(session)):
+            return Verified(blobs=0, problems=tuple(broken), orphans=0)
+        versions = [catalog.resolve(session, asked)] if asked is not None else _versions(session)
+        claims = set(_claims(session, versions, everything=asked is None))
+        recorded = [(catalog.ref_of(v), v.digest, v.rows, v.content_digest) for v in versions]
+        orphans = 0 if asked is not None else _orphans(home, session)
+    digests = sorted({claim.digest for claim in claims})
+    wrong = _hash(home, digests, progress)
+    if wrong and asked is None:
+        # What was rebuilt or deleted, and swept, while the blobs were being hashed is nobody's loss.
+        with home.database.read() as session:
+            claims &= set(_claims(session, _versions(session), everything=True))
     problems = [
-        Problem(
-            subject=claim.subject, blob=claim.digest, what=_damage(home, claim.digest), remedy=claim.remedy
-        )
-        for claim in claims
-        if not intact[claim.digest]
+        Problem(subject=claim.subject, blob=claim.digest, what=wrong[claim.digest], remedy=claim.remedy)
+        for claim in sorted(claims)
+        if claim.digest in wrong and not (claim.spare and wrong[claim.digest] == _MISSING)
     ]
-    problems += _short_versions(home, ref, {p.blob for p in problems})
-    return Verified(blobs=len(unique), problems=tuple(problems), orphans=orphans)
+    problems += _short_versions(home, recorded)
+    return Verified(blobs=len(digests), problems=tuple(problems), orphans=orphans)
 
 
-def _claims(session: Session, ref: Ref | None) -> Iterator[_Claim]:
+def _hash(home: Home, digests: Sequence[str], progress: Progress | None) -> dict[str, str]:
+    """Hash blobs, one on each core at a time; return what is wrong with those that changed."""
+    wrong = {}
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = pool.map(lambda digest: _damage(home, digest), digests)
+        for done, (digest, damage) in enumerate(zip(digests, found, strict=True), 1):
+            if damage:
+                wrong[digest] = damage
+            if progress is not None:
+                progress("blobs", done, len(digests))
+    return wrong
+
+
+def _damage(home: Home, digest: str) -> str:
+    try:
+        if home.blobs.intact(digest):
+            return ""
+    except CorruptBlob as exc:
+        return exc.message
+    return "damaged: its bytes are not those that were stored" if home.blobs.exists(digest) else _MISSING
+
+
+def _claims(session: Session, versions: Sequence[VersionRow], *, everything: bool) -> Iterator[_Claim]:
     again = "register its source again, or restore the blob from a backup"
-    versions = [catalog.resolve(session, ref)] if ref is not None else _versions(session)
-    for version in versions:
-        query = select(VersionBlobRow.digest).where(VersionBlobRow.version_id == version.id)
-        for digest in session.scalars(query):
-            yield _Claim(digest=digest, subject=catalog.ref_of(version), remedy=again)
-    if ref is not None:
-        return
+    named = {version.id: version for version in versions}
+    blobs = select(VersionBlobRow.version_id, VersionBlobRow.digest)
+    fitted = select(DerivedRow.version_id, DerivedRow.fitted)
+    if not everything:
+        blobs = blobs.where(VersionBlobRow.version_id.in_(named))
+        fitted = fitted.where(DerivedRow.version_id.in_(named))
+    for version_id, digest in session.execute(blobs):
+        if version_id in named:
+            yield _Claim(digest=digest, subject=catalog.ref_of(named[version_id]), remedy=again)
+    for version_id, digest in session.execute(fitted):
+        if version_id in named:
+            remedy = f"'embreg derive --stale {named[version_id].embedding.name} --refit'"
+            subject = f"transform of {catalog.ref_of(named[version_id])}"
+            yield _Claim(digest=digest, subject=subject, remedy=remedy)
+    if everything:
+        yield from _other_claims(session)
+
+
+def _other_claims(session: Session) -> Iterator[_Claim]:
     for state in dependents.states(session):
         build = dependents.present_build(session, dependents.find_index(session, state.name))
         remedy = f"'embreg index rebuild {state.name} --full'"
@@ -226,10 +294,23 @@ def _claims(session: Session, ref: Ref | None) -> Iterator[_Claim]:
             yield _Claim(digest=digest, subject=f"index {state.name}", remedy=remedy)
     for dataset in session.scalars(select(DatasetRow)):
         yield _Claim(digest=dataset.digest, subject=f"dataset {dataset.name}", remedy="add it again")
-    for run in session.scalars(select(RunRow).where(RunRow.items.is_not(None))):
-        if run.version.deleted_at is None and run.items is not None:
-            subject = f"items of {run.suite} on {catalog.ref_of(run.version)}"
-            yield _Claim(digest=run.items, subject=subject, remedy="run it again with 'embreg eval --force'")
+    of_version = (VersionRow.number, EmbeddingRow.name)
+    runs = select(RunRow.items, RunRow.suite, *of_version).join(
+        VersionRow, VersionRow.id == RunRow.version_id
+    )
+    for digest, suite, number, name in _of_living(session, runs.where(RunRow.items.is_not(None))):
+        remedy = f"'embreg eval {name}@{number} --suite {suite} --force' measures it again"
+        yield _Claim(digest=digest, subject=f"items of {suite} on {name}@{number}", remedy=remedy)
+    kept = select(ArtifactRow.digest, ArtifactRow.name, *of_version)
+    kept = kept.join(VersionRow, VersionRow.digest == ArtifactRow.version_digest)
+    for digest, what, number, name in _of_living(session, kept):
+        remedy = "it is computed again as soon as it is needed"
+        yield _Claim(digest=digest, subject=f"{what} of {name}@{number}", remedy=remedy, spare=True)
+
+
+def _of_living(session: Session, query: Any) -> Iterator[Any]:
+    joined = query.join(EmbeddingRow, EmbeddingRow.id == VersionRow.embedding_id)
+    yield from session.execute(joined.where(VersionRow.deleted_at.is_(None)))
 
 
 def _versions(session: Session) -> list[VersionRow]:
@@ -241,30 +322,32 @@ def _orphans(home: Home, session: Session) -> int:
     return sum(digest not in living for digest, _, _ in home.blobs.all())
 
 
-def _damage(home: Home, digest: str) -> str:
-    try:
-        home.blobs.path(digest)
-    except CorruptBlob:
-        return "missing"
-    return "damaged: its bytes are not those that were stored"
+def _broken_database(session: Session) -> list[Problem]:
+    """Let the database look at its own pages and references; if they are broken, nothing else can be told."""
+    found = [row[0] for row in session.execute(text("PRAGMA integrity_check(5)")) if row[0] != "ok"]
+    found += [
+        f"a row of '{table}' refers to nothing in '{parent}'"
+        for table, _, parent, _ in session.execute(text("PRAGMA foreign_key_check")).all()[:5]
+    ]
+    remedy = "restore the database from its newest backup"
+    return [Problem(subject="database", blob="", what=printable(what), remedy=remedy) for what in found]
 
 
-def _short_versions(home: Home, ref: str | Ref | None, damaged: set[str]) -> list[Problem]:
+def _short_versions(home: Home, recorded: Sequence[tuple[str, str, int, str]]) -> list[Problem]:
     """Check that manifests and the database tell of the same rows."""
     found = []
-    with home.database.read() as session:
-        rows = [catalog.resolve(session, to_ref(ref))] if ref is not None else _versions(session)
-        for row in rows:
-            if row.digest in damaged:
-                continue
-            manifest = Manifest.from_bytes(home.blobs.read(row.digest))
-            if (manifest.rows, manifest.content_digest) != (row.rows, row.content_digest):
-                found.append(
-                    Problem(
-                        subject=catalog.ref_of(row),
-                        blob=row.digest,
-                        what="its manifest tells of other rows than the database",
-                        remedy="restore the database from its newest backup",
-                    )
+    for ref, digest, rows, content in recorded:
+        try:
+            manifest = Manifest.from_bytes(home.blobs.read(digest))
+        except CorruptBlob:  # told already, or deleted meanwhile
+            continue
+        if (manifest.rows, manifest.content_digest) != (rows, content):
+            found.append(
+                Problem(
+                    subject=ref,
+                    blob=digest,
+                    what="its manifest tells of other rows than the database",
+                    remedy="restore the database from its newest backup",
                 )
+            )
     return found

@@ -7,9 +7,10 @@ parts, byte for byte, and an appended table shares every full leading part with 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 
 from .errors import CorruptBlob, InputError, ItemNotFound, UsageError, did_you_mean, printable
 from .types import Space
-from .vectors import Vectors, fingerprints, row_norms
+from .vectors import Batch, Vectors, fingerprints, row_norms
 
 PART_BYTES = 128 << 20
 STORAGES = ("arrow", "parquet")
 ID, VECTOR, FINGERPRINT = "id", "vector", "fingerprint"
+#: The attribute that marks rows which statistics leave out, where it is boolean.
+SPECIAL = "special"
 _ARROW = {"float32": pa.float32(), "float16": pa.float16()}
 _UNIT_TOLERANCE = {"float32": 1e-3, "float16": 4e-3}
 
@@ -80,6 +83,10 @@ class Part:
             raise CorruptBlob(f"a part holds {table.num_rows} rows where {self.rows} were stored")
         return table.combine_chunks()
 
+    def apart(self, columns: list[str]) -> pa.Table:
+        """Return some columns, and read nothing else of a mapped part, not even ahead."""
+        return self._checked(columns)
+
     def column(self, name: str) -> pa.Array:
         """Return one column as one Arrow array."""
         table = self.table([name])
@@ -103,9 +110,16 @@ class EmbeddingTable:
         rows: n.
     """
 
-    def __init__(self, parts: Sequence[Part], space: Space, attributes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        space: Space,
+        attributes: Sequence[str] = (),
+        probes: Callable[[], EmbeddingTable] | None = None,
+    ) -> None:
         self._parts = tuple(parts)
         self._attributes = tuple(attributes)
+        self._probes = probes
         self.space = space
         self.rows = sum(part.rows for part in self._parts)
 
@@ -144,6 +158,17 @@ class EmbeddingTable:
             raise InputError(f"an attribute cannot be called '{min(taken)}'", hint="rename it")
         part = assemble(names, x, fingerprints(x), pa.table(extra) if extra else None)
         return cls([Part(len(x), lambda _: part, mapped=True)] if len(x) else [], space, tuple(extra))
+
+    @classmethod
+    def collect(cls, batches: Iterable[Batch]) -> Self:
+        """Return the table of some batches, at least one, held in memory; rows without ids are numbered."""
+        ids: list[str] = []
+        blocks = []
+        for batch in batches:
+            numbered = (str(row) for row in range(len(ids), len(ids) + len(batch.vectors)))
+            ids += numbered if batch.ids is None else batch.ids.to_pylist()
+            blocks.append(batch.vectors)
+        return cls.from_arrays(ids, np.concatenate(blocks))
 
     @property
     def dim(self) -> int:
@@ -186,6 +211,32 @@ class EmbeddingTable:
         return self._concatenate([part.column(FINGERPRINT).to_numpy() for part in self._parts])
 
     @cached_property
+    def probes(self) -> EmbeddingTable | None:
+        """Fixed inputs with their vectors, which identify the encoder; None where none were given."""
+        return self._probes() if self._probes is not None else None
+
+    @cached_property
+    def special(self) -> NDArray[np.bool_]:
+        """Rows that are no item (padding, markers): the boolean attribute ``special``, bool ``(n,)``."""
+        marks = [self._marks(part) for part in self._parts]
+        return np.concatenate(marks) if marks else np.zeros(0, dtype=bool)
+
+    def _marks(self, part: Part) -> NDArray[np.bool_]:
+        column = part.column(SPECIAL) if SPECIAL in self._attributes else None
+        if column is None or not pa.types.is_boolean(column.type):
+            return np.zeros(part.rows, dtype=bool)
+        marks: NDArray[np.bool_] = column.fill_null(False).to_numpy(zero_copy_only=False)
+        return marks
+
+    def identity(self) -> tuple[pa.Array, NDArray[np.uint64]]:
+        """Return all ids and fingerprints, read by themselves: a hundredth of the table, say."""
+        pieces = [part.apart([ID, FINGERPRINT]) for part in self._parts]
+        if not pieces:
+            return pa.array([], pa.large_string()), np.zeros(0, dtype=np.uint64)
+        read = pa.concat_tables([piece.select([ID, FINGERPRINT]) for piece in pieces]).combine_chunks()
+        return read.column(ID).chunk(0), read.column(FINGERPRINT).to_numpy()
+
+    @cached_property
     def vectors(self) -> Vectors:
         """All vectors, read-only ``(n, d)``.
 
@@ -220,6 +271,28 @@ class EmbeddingTable:
             names = list(self._attributes)
             extra = part.table(names).select(names) if names else None
             yield part.column(ID), part.vectors, extra
+
+    def through(self, apply: Callable[[Vectors], Vectors], space: Space) -> EmbeddingTable:
+        """Return the table of the same ids and attributes whose vectors are ``apply`` of this one's.
+
+        They are computed when a part is read, each time anew: nothing is held.
+        """
+
+        def computed(part: Part, columns: list[str] | None) -> pa.Table:
+            wanted = self.column_names if columns is None else columns
+            kept = [c for c in wanted if c not in (VECTOR, FINGERPRINT)]
+            table = part.table(kept or [ID]).select(kept or [ID])
+            if len(kept) == len(wanted):
+                return table
+            vectors = apply(part.vectors)
+            whole = assemble(part.column(ID), vectors, fingerprints(vectors), None)
+            for name in (VECTOR, FINGERPRINT):
+                if name in wanted:
+                    table = table.append_column(whole.schema.field(name), whole.column(name))
+            return table
+
+        parts = [Part(part.rows, partial(computed, part), mapped=False) for part in self._parts]
+        return EmbeddingTable(parts, space, self._attributes)
 
     def lookup(self, ids: Sequence[str] | pa.Array) -> NDArray[np.int64]:
         """Return the row number of each id, int64; -1 where the table has no such id."""
@@ -333,14 +406,14 @@ def serialise(part: pa.Table, storage: str) -> list[Any]:
 
 
 def load_part(path: Path, storage: str, digest: str, columns: list[str] | None = None) -> pa.Table:
-    """Open the file of a part; Arrow is mapped, of Parquet only some columns are read.
+    """Open the file of a part; a whole Arrow part is mapped, of others only some columns are read.
 
     Raises:
         CorruptBlob: the file is no such part any more.
     """
     try:
         if storage == "arrow":
-            return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            return _map(path) if columns is None else _read_arrow(path, columns)
         import pyarrow.parquet as pq
 
         return pq.read_table(path, columns=columns, memory_map=True)
@@ -349,6 +422,21 @@ def load_part(path: Path, storage: str, digest: str, columns: list[str] | None =
             f"blob {digest[:12]} cannot be read: {printable(str(exc))}",
             hint="run 'embreg verify' to see every damaged version",
         ) from exc
+
+
+def _map(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _read_arrow(path: Path, columns: list[str]) -> pa.Table:
+    """Read some columns; the system, which reads megabytes ahead, is told to leave the vectors alone."""
+    with pa.OSFile(str(path)) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        schema = pa.ipc.open_file(file).schema
+        wanted = [schema.get_field_index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=wanted)
+        return pa.ipc.open_file(file, options=options).read_all()
 
 
 def check_storage(storage: str) -> str:

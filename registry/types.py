@@ -19,6 +19,7 @@ _NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)*")
 _ALIAS = re.compile(r"[^\W\d_][\w.-]*")
 _NUMBER = re.compile(r"v?([1-9][0-9]{0,8})")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{8,64})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_NAME = 128
 LATEST = "latest"
 
@@ -126,6 +127,8 @@ class Space:
         pooling: how token states became one vector (``mean``, ``cls``, ``max`` …).
         position: how position enters: ``none``, ``additive``, ``rotary``, ``bias``.
         tied: whether the input and the output table are one.
+        transform: sha256 of the fitted transform that made the rows from another version's; queries go
+            through the same one.
         tags: free words.
     """
 
@@ -139,6 +142,7 @@ class Space:
     pooling: str | None = None
     position: str | None = None
     tied: bool | None = None
+    transform: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -183,7 +187,9 @@ def _plain(value: Any) -> Any:
 
 
 #: A change of one of these makes old and new vectors incomparable. The others are told, no more.
-BREAKING = frozenset({"dim", "metric", "model", "tokenizer", "normalised", "kind", "pooling", "position"})
+BREAKING = frozenset(
+    {"dim", "metric", "model", "tokenizer", "normalised", "kind", "pooling", "position", "transform"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +202,12 @@ class SpaceChange:
     breaking: bool
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.old} -> {self.new}"
+        return f"{self.field}: {_short(self.old)} -> {_short(self.new)}"
+
+
+def _short(value: Any) -> Any:
+    """Return a digest by its first digits, anything else as it is."""
+    return f"{value[:12]}…" if isinstance(value, str) and _SHA256.fullmatch(value) else value
 
 
 class Relation(StrEnum):
@@ -269,6 +280,7 @@ class Version:
         digest: sha256 of the manifest, 64 hex digits: this exact artifact, in this order.
         content_digest: 64 hex digits over the *set* of (id, vector bytes), width and dtype: the
             same whatever the row order, part size or file encoding.
+        probes: sha256 of the vectors of fixed inputs that identify the space; None where none were given.
     """
 
     name: str
@@ -284,6 +296,7 @@ class Version:
     nbytes: int
     statistics: Mapping[str, Any]
     aliases: tuple[str, ...] = ()
+    probes: str | None = None
 
     @property
     def ref(self) -> str:
@@ -345,13 +358,81 @@ class IndexState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dependent:
+    """Whatever was made from a version and follows an alias, as the registry judges it.
+
+    Attributes:
+        kind: ``index``, ``derived`` or ``external``.
+        name: of the index, of the derived embedding, or of what is outside.
+        tracks, tracked, state, relation, repair, reason: as of ``IndexState``.
+        built_from: the version it was made from; None where none of its versions is left.
+        remedy: the command that repairs it, or the note of how somebody does.
+    """
+
+    kind: str
+    name: str
+    tracks: str
+    built_from: str | None
+    tracked: str | None
+    state: str
+    relation: Relation | None
+    repair: Repair
+    reason: str
+    remedy: str
+
+    @property
+    def stale(self) -> bool:
+        """Whether it no longer answers for the tracked version."""
+        return self.state != "fresh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """What a move left stale: indexes, and everything else that depends on the version that moved."""
+
+    indexes: tuple[IndexState, ...] = ()
+    others: tuple[Dependent, ...] = ()
+
+    def __add__(self, more: Stale) -> Stale:
+        return Stale(indexes=self.indexes + more.indexes, others=self.others + more.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derivation:
+    """How a version came out of another one.
+
+    Attributes:
+        parent: the version it was computed from.
+        target: the second version that an adapter maps to; None for the other transforms.
+        transform: its name.
+        params: as they were given.
+        fitted: sha256 of the fitted transform, which ``apply`` reads.
+        fitted_rows: how many rows it was fitted on; None where nothing is fitted.
+        quality: what was measured of it, such as an adapter's recovery on held-out rows.
+    """
+
+    parent: str
+    target: str | None
+    transform: str
+    params: Mapping[str, Any]
+    fitted: str
+    fitted_rows: int | None
+    quality: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
     """What ``register`` did: the version, whether it is new, and what became stale by it."""
 
     version: Version
     created: bool
     warnings: tuple[str, ...]
-    stale_indexes: tuple[IndexState, ...]
+    stale: Stale
+
+    @property
+    def stale_indexes(self) -> tuple[IndexState, ...]:
+        """The indexes among what is stale."""
+        return self.stale.indexes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,7 +452,12 @@ class AliasMove:
     alias: str
     old: str | None
     new: str | None
-    stale_indexes: tuple[IndexState, ...] = ()
+    stale: Stale = field(default_factory=Stale)
+
+    @property
+    def stale_indexes(self) -> tuple[IndexState, ...]:
+        """The indexes among what is stale."""
+        return self.stale.indexes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

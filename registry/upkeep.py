@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 from . import builds, catalog, dependents, indexes
 from .builds import NewBuild, OldBuild
 from .dependents import Diffs
-from .errors import Conflict, NotFound
+from .errors import Conflict, InputError, NotFound
 from .home import Home, to_ref
 from .orm import BuildRow, EmbeddingRow, IndexRow
-from .tables import check_k
+from .tables import EmbeddingTable, check_k
 from .types import LATEST, IndexState, Progress, Ref, Repair, Version, check_alias, check_name
 
 
@@ -156,6 +156,24 @@ def search(home: Home, name: str, item: str, k: int) -> tuple[tuple[str, float],
     slots, scores = indexes.search(built, query, k + 1)
     found = indexes.names(built, slots[0], scores[0])
     return tuple((i, s) for i, s in found if i != item)[:k]
+
+
+def search_vectors(
+    home: Home, name: str, queries: EmbeddingTable, k: int
+) -> dict[str, tuple[tuple[str, float], ...]]:
+    """Ask an index for the neighbours of vectors from outside; see ``Registry.search_vectors``."""
+    state, _, build, digest = _present(home, name)
+    check_k(k, state.rows)
+    dim = home.table(digest).dim
+    if queries.dim != dim:
+        raise InputError(
+            f"queries of width {queries.dim} for an index of width {dim}",
+            hint="they must come from the encoder of the version it was built from, or through an adapter",
+        )
+    built = builds.load(build, state.metric, home.blobs)
+    slots, scores = indexes.search(built, queries.vectors, k)
+    ids = queries.ids.to_pylist()
+    return {ids[i]: tuple(indexes.names(built, slots[i], scores[i])) for i in range(queries.rows)}
 
 
 def remove(home: Home, name: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ...registry.lineage import Lineage
     from ...registry.types import (
         AliasMove,
         Dataset,
+        Dependent,
+        Derivation,
         Diff,
         Event,
         Exported,
@@ -19,11 +22,13 @@ if TYPE_CHECKING:
         Pruned,
         Registered,
         RunRecord,
+        Stale,
         Swept,
         Usage,
         Verified,
         Version,
     )
+    from ..deriving import Applied, Derived
     from ..gate import Verdict
 
 Document = dict[str, Any]
@@ -49,6 +54,7 @@ def version(v: Version) -> Document:
         "created_by": v.created_by,
         "bytes": v.nbytes,
         "statistics": dict(v.statistics),
+        "probes": v.probes,
     }
 
 
@@ -72,10 +78,75 @@ def embeddings(versions: Iterable[Version]) -> Document:
 
 def registered(done: Registered) -> Document:
     """Return what ``register`` did."""
-    return version(done.version) | {
-        "created": done.created,
-        "warnings": list(done.warnings),
-        "stale_indexes": [index(i) for i in done.stale_indexes],
+    return (
+        version(done.version)
+        | {
+            "created": done.created,
+            "warnings": list(done.warnings),
+        }
+        | stale(done.stale)
+    )
+
+
+def stale(found: Stale) -> Document:
+    """Return what a move left stale."""
+    return {
+        "stale_indexes": [index(i) for i in found.indexes],
+        "stale_dependents": [dependent(d) for d in found.others],
+    }
+
+
+def dependent(d: Dependent) -> Document:
+    """Return something that depends on a version, of any kind."""
+    return {
+        "name": d.name,
+        "kind": d.kind,
+        "tracks": d.tracks,
+        "tracked": d.tracked,
+        "built_from": d.built_from,
+        "state": d.state,
+        "relation": d.relation,
+        "repair": d.repair,
+        "reason": d.reason,
+        "remedy": d.remedy,
+    }
+
+
+def derived(done: Derived) -> Document:
+    """Return what ``derive`` did."""
+    return registered(done.registered) | derivation(done.derivation) | {"refitted": done.refitted}
+
+
+def applied(done: Applied) -> Document:
+    """Return what ``apply`` wrote."""
+    return {
+        "ref": done.version.ref,
+        "path": done.path,
+        "rows": done.rows,
+        "dim": done.dim,
+        "notes": list(done.notes),
+    }
+
+
+def derivation(d: Derivation) -> Document:
+    """Return how a version was computed from another one."""
+    return {
+        "parent": d.parent,
+        "target": d.target,
+        "transform": d.transform,
+        "params": dict(d.params),
+        "fitted": d.fitted,
+        "fitted_rows": d.fitted_rows,
+        "quality": dict(d.quality),
+    }
+
+
+def lineage(found: Lineage) -> Document:
+    """Return a lineage as a graph."""
+    return {
+        "ref": found.ref,
+        "nodes": [asdict(node) for node in found.nodes],
+        "edges": [{"from": e.start, "to": e.end, "kind": e.kind} for e in found.edges],
     }
 
 
@@ -143,18 +214,35 @@ def alias_move(move: AliasMove) -> Document:
         "alias": move.alias,
         "from": move.old,
         "to": move.new,
-        "stale_indexes": [index(i) for i in move.stale_indexes],
+        **stale(move.stale),
     }
 
 
 def events(given: Iterable[Event]) -> Document:
     """Return the log."""
-    return {"events": [asdict(event) | {"at": event.at.isoformat()} for event in given]}
+    return {"events": [_event(event) for event in given]}
+
+
+def _event(event: Event) -> Document:
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "actor": event.actor,
+        "action": event.action,
+        "subject": event.subject,
+        "detail": event.detail,
+        "command": event.command,
+    }
 
 
 def neighbors(found: Iterable[tuple[str, float]], **asked: Any) -> Document:
     """Return neighbours or answers, best first."""
     return asked | {"neighbors": [{"id": item, "score": score} for item, score in found]}
+
+
+def answers(found: Mapping[str, Sequence[tuple[str, float]]], **asked: Any) -> Document:
+    """Return the neighbours of several queries."""
+    return asked | {"queries": [neighbors(own, id=query) for query, own in found.items()]}
 
 
 def dataset(d: Dataset) -> Document:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
+from rich.tree import Tree
 
 from ...registry.errors import printable
+from ...registry.types import Stale
+from ..figures import number
 from .console import table
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from ...registry.lineage import Lineage, Node
     from ...registry.types import (
         AliasMove,
         Dataset,
+        Dependent,
+        Derivation,
         Diff,
         Event,
         Exported,
@@ -27,6 +37,38 @@ if TYPE_CHECKING:
         Verified,
         Version,
     )
+    from ..deriving import Applied, Derived
+
+
+#: Beyond so many rows, versions and events are plain lines: rich takes half a millisecond for each row.
+_LONG = 500
+
+
+class _Lines:
+    """A long table: its columns aligned, no cell folded or cut; it goes to the console's file as it is."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._columns = columns
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        console.file.write(f"{self}\n")
+        yield from ()
+
+    def __str__(self) -> str:
+        headings = [column.removeprefix(">") for column in self._columns]
+        cells = [headings, *self._rows]
+        drawn = []
+        for column, texts in zip(self._columns, zip(*cells, strict=True), strict=True):
+            widths = [len(text) if text.isascii() else cell_len(text) for text in texts]
+            right, broadest = column.startswith(">"), max(widths)
+            blanks = [" " * (broadest - width) for width in widths]
+            drawn.append(list(map(add, blanks, texts) if right else map(add, texts, blanks)))
+        return "\n".join(map(str.rstrip, map("   ".join, zip(*drawn, strict=True))))
+
+
+def _safe(text: str) -> str:
+    return text if len(text) <= 500 and text.isprintable() else printable(text, 500)
 
 
 def nbytes(count: int) -> str:
@@ -44,17 +86,15 @@ def versions(given: Sequence[Version]) -> RenderableType:
     if not given:
         return Text("nothing is registered yet: 'embreg register NAME FILE'")
     columns = ("ref", "aliases", ">rows", ">dim", "dtype", "metric", ">size", "registered", "message")
-    return table(
-        columns,
-        (
-            (v.ref, ", ".join(v.aliases), v.rows, v.dim, v.dtype, v.space.metric, nbytes(v.nbytes),
-             v.created_at, v.message)
-            for v in given
-        ),
+    rows = (
+        (v.ref, ", ".join(v.aliases), number(v.rows), number(v.dim), v.dtype, v.space.metric,
+         nbytes(v.nbytes), f"{v.created_at:%Y-%m-%d %H:%M}", _safe(v.message))
+        for v in given
     )  # fmt: skip
+    return _Lines(columns, list(rows)) if len(given) > _LONG else table(columns, rows)
 
 
-def version(v: Version) -> RenderableType:
+def version(v: Version, derivation: Derivation | None) -> RenderableType:
     """Return everything about a version."""
     facts: list[tuple[str, Any]] = [
         ("ref", v.ref),
@@ -67,6 +107,10 @@ def version(v: Version) -> RenderableType:
         ("source", v.source),
         ("registered", f"{v.created_at:%Y-%m-%d %H:%M:%S} UTC by {v.created_by}"),
     ]
+    if derivation is not None:
+        onto = f" to {derivation.target}" if derivation.target else ""
+        facts.append(("derived", f"{derivation.transform} of {derivation.parent}{onto}"))
+        facts += [(f"  {name}", _plain(value)) for name, value in derivation.quality.items()]
     space = v.space.to_dict()
     facts += [(f"space.{name}", _plain(space[name])) for name in space if name not in ("dim", "dtype")]
     facts += [(name, _plain(value)) for name, value in v.statistics.items()]
@@ -98,17 +142,104 @@ def registered(done: Registered) -> RenderableType:
     facts = Text(f"content sha256:{v.content_digest[:16]}…  {v.space.metric}, kind {v.space.kind}"
                  f"{', normalised' if v.space.normalised else ''}", style="dim")  # fmt: skip
     warnings = [Text(f"! {printable(w, 500)}", style="yellow") for w in done.warnings]
-    return Group(head, facts, *warnings, *_stale(done.stale_indexes))
+    return Group(head, facts, *warnings, *_stale(done.stale))
 
 
-def _stale(states: Iterable[IndexState]) -> list[Text]:
-    return [
-        Text(
-            f"! index {s.name} is stale: {s.reason} -> {s.repair} ('embreg index rebuild {s.name}')",
-            style="yellow",
-        )
-        for s in states
+def _stale(stale: Stale) -> list[Text]:
+    told = [
+        f"! index {s.name} is stale: {s.reason} -> {s.repair} ('embreg index rebuild {s.name}')"
+        for s in stale.indexes
     ]
+    told += [f"! {d.kind} {d.name} is stale: {d.reason} -> {d.repair} ({d.remedy})" for d in stale.others]
+    return [Text(printable(line, 1000), style="yellow") for line in told]
+
+
+def derived(done: Sequence[Derived]) -> RenderableType:
+    """Return what was derived, from what, and how good it is."""
+    if not done:
+        return Text("nothing derived is stale")
+    lines: list[RenderableType] = []
+    for one in done:
+        d = one.derivation
+        onto = f" to {d.target}" if d.target else ""
+        fit = "fitted anew" if one.refitted else "same fit as before"
+        quality = ", ".join(f"{name} {_plain(value)}" for name, value in d.quality.items())
+        lines.append(registered(one.registered))
+        lines.append(Text(f"{d.transform} of {d.parent}{onto}, {fit}{f': {quality}' if quality else ''}"))
+    return Group(*lines)
+
+
+def applied(done: Applied) -> RenderableType:
+    """Return what ``apply`` wrote, and what to know of it."""
+    head = f"wrote {printable(done.path)}: {done.rows:,} x {done.dim}, as {done.version.ref} was made"
+    return Group(Text(head), *(Text(f"! {printable(note, 500)}", style="yellow") for note in done.notes))
+
+
+def dependents(given: Sequence[Dependent]) -> RenderableType:
+    """Return dependents of every kind with their state and what repairs them."""
+    if not given:
+        return Text("nothing depends on anything yet: 'embreg index build', 'derive', 'dependent add'")
+    columns = ("", "kind", "name", "tracks", "built from", "repair", "reason", "remedy")
+    return table(
+        columns,
+        (
+            ("✗" if d.stale else "✓", d.kind, d.name, d.tracks, d.built_from or "–", d.repair, d.reason,
+             d.remedy if d.stale else "")
+            for d in given
+        ),
+    )  # fmt: skip
+
+
+def lineage(found: Lineage) -> RenderableType:
+    """Return a lineage as a tree; a version that has two parents is told in full below the first."""
+    nodes = {node.id: node for node in found.nodes}
+    ends = {e.end for e in found.edges if e.kind != "target" or e.start not in nodes}
+    tree = Tree(Text("lineage of ") + Text(found.ref, style="bold"), guide_style="dim")
+    told: set[str] = set()
+
+    def grow(branch: Tree, node: Node, by: str) -> None:
+        label = _node(node, by, bold=node.label == found.ref and node.kind == "version")
+        if node.id in told:
+            branch.add(label + Text(" (above)", style="dim"))
+            return
+        told.add(node.id)
+        below = branch.add(label)
+        for edge in found.edges:
+            if edge.start == node.id:
+                grow(below, nodes[edge.end], edge.kind)
+
+    for node in found.nodes:
+        if node.id not in ends and node.id not in told:
+            grow(tree, node, "")
+    return tree
+
+
+def _node(node: Node, by: str, *, bold: bool) -> Text:
+    kind = "" if node.kind == "version" else f"{node.kind} "
+    label = Text(f"{by}: " if node.kind == "version" and by else "", style="dim")
+    label.append(f"{kind}{printable(node.label, 300)}", style="bold" if bold else "")
+    if node.state and node.state != "fresh":
+        label.append(f"  {node.state}{f': {printable(node.reason, 300)}' if node.reason else ''}",
+                     style="yellow" if node.state == "stale" else "dim")  # fmt: skip
+    return label
+
+
+def dot(found: Lineage) -> str:
+    """Return a lineage in the language of Graphviz."""
+    shapes = {"version": "box", "index": "cylinder", "alias": "cds", "external": "component", "run": "note"}
+
+    def quoted(text: str) -> str:
+        escaped = printable(text, 500).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+    lines = ["digraph lineage {", "  rankdir=LR;"]
+    for node in found.nodes:
+        style = ', style=filled, fillcolor="#ffe9b3"' if node.state == "stale" else ""
+        bold = ", penwidth=2" if node.kind == "version" and node.label == found.ref else ""
+        label = quoted(f"{node.label} ({node.state})" if node.state else node.label)
+        lines.append(f"  {quoted(node.id)} [label={label}, shape={shapes[node.kind]}{style}{bold}];")
+    lines += [f"  {quoted(e.start)} -> {quoted(e.end)} [label={quoted(e.kind)}];" for e in found.edges]
+    return "\n".join([*lines, "}"])
 
 
 def exported(done: Exported) -> RenderableType:
@@ -120,12 +251,16 @@ def exported(done: Exported) -> RenderableType:
 def alias_move(move: AliasMove) -> RenderableType:
     """Return the move of an alias and what is stale by it."""
     head = f"{move.embedding}@{move.alias}: {move.old or '–'} -> {move.new or 'removed'}"
-    return Group(Text(head), *_stale(move.stale_indexes))
+    return Group(Text(head), *_stale(move.stale))
 
 
-def aliases(given: Mapping[str, str]) -> RenderableType:
+def aliases(given: Mapping[str, str], protected: Sequence[str]) -> RenderableType:
     """Return the aliases of an embedding."""
-    return table(("alias", "version"), given.items()) if given else Text("no aliases")
+    if not given:
+        return Text("no aliases")
+    rows = ((alias, ref, "moves by promotion only" if alias in protected else "")
+            for alias, ref in given.items())  # fmt: skip
+    return table(("alias", "version", "protected"), rows)
 
 
 def diff(d: Diff, repair: str) -> RenderableType:
@@ -138,7 +273,7 @@ def diff(d: Diff, repair: str) -> RenderableType:
         ("unchanged", f"{d.unchanged:,}"),
         ("repair of an index", repair),
     ]
-    facts += [(f"space.{c.field}", f"{_plain(c.old)} -> {_plain(c.new)}") for c in d.space_changes]
+    facts += [("space", str(c)) for c in d.space_changes]
     return Group(Text(f"{d.old} -> {d.new}", style="bold"), _facts(facts))
 
 
@@ -152,7 +287,7 @@ def indexes(states: Sequence[IndexState]) -> RenderableType:
          nbytes(s.nbytes), None if s.recall is None else f"{s.recall:.4f} @{s.recall_k}")
         for s in states
     )  # fmt: skip
-    return Group(table(columns, rows), *_stale(s for s in states if s.stale))
+    return Group(table(columns, rows), *_stale(Stale(indexes=tuple(s for s in states if s.stale))))
 
 
 def _state(s: IndexState) -> Text:
@@ -164,15 +299,25 @@ def neighbors(found: Iterable[tuple[str, float]]) -> RenderableType:
     return table((">#", "id", ">score"), ((i, item, f"{s:.6f}") for i, (item, s) in enumerate(found, 1)))
 
 
+def answers(found: Mapping[str, Sequence[tuple[str, float]]]) -> RenderableType:
+    """Return the neighbours of several queries, one query a line, best first."""
+    rows = ((query, ", ".join(f"{item} {score:.4f}" for item, score in own)) for query, own in found.items())
+    return table(("query", "nearest"), rows)
+
+
 def events(given: Sequence[Event]) -> RenderableType:
     """Return the log, oldest first."""
-    rows = ((f"{e.at:%Y-%m-%d %H:%M:%S}", e.action, e.subject, _detail(e.detail), e.actor) for e in given)
-    return table(("at (UTC)", "action", "subject", "detail", "by"), rows)
+    columns = ("at (UTC)", "action", "subject", "detail", "by")
+    rows = (
+        (f"{e.at:%Y-%m-%d %H:%M:%S}", e.action, _safe(e.subject), _safe(_detail(e.detail)), e.actor)
+        for e in given
+    )
+    return _Lines(columns, list(rows)) if len(given) > _LONG else table(columns, rows)
 
 
 def _detail(detail: Mapping[str, Any]) -> str:
-    told = {k: v for k, v in detail.items() if v not in (None, "", [])}
-    return ", ".join(f"{k}={str(v)[:16] if k == 'digest' else v}" for k, v in told.items())
+    told = [(k, v) for k, v in detail.items() if v not in (None, "", [])]
+    return ", ".join([f"{k}={str(v)[:16] if k == 'digest' else v}" for k, v in told])
 
 
 def datasets(given: Sequence[Dataset]) -> RenderableType:
