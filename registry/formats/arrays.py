@@ -1,4 +1,4 @@
-"""The ``.npy`` encoding: its header read without ``eval`` or pickle, its rows streamed."""
+"""The ``.npy`` header, read without ``eval`` or pickle; rows of numbers streamed, whatever holds them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..vectors import Vectors
-from .base import BATCH_BYTES, COPY_AGAIN, bad, batch_rows, fewer, keep
+from .base import BATCH_BYTES, COPY_AGAIN, bad, batch_rows, fewer, keep, target
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1 << 20
@@ -27,6 +27,45 @@ _KINDS = {
     "c": "complex numbers", "S": "byte strings", "a": "byte strings", "U": "strings",
     "[": "records of several fields", "V": "raw bytes", "M": "dates", "m": "durations",
 }  # fmt: skip
+#: numpy knows no bfloat16: what ml_dtypes and JAX save, and the same after numpy has read and saved it.
+_BFLOAT16 = ("<V2", "|V2")
+_SCALED = "numpy.savez('v.npz', codes=codes, scale=scale), if value = code * scale; or .astype('float32')"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How numbers are stored, and what they become.
+
+    Attributes:
+        stored: dtype in the file; bfloat16 by its bits, as ``uint16``.
+        kept: ``float32`` or ``float16``.
+        told: what to tell about the cast.
+        bfloat16: whether the bits are the upper half of a float32.
+    """
+
+    stored: np.dtype[Any]
+    kept: np.dtype[Any]
+    told: tuple[str, ...] = ()
+    bfloat16: bool = False
+
+    @classmethod
+    def of(cls, stored: np.dtype[Any]) -> Encoding:
+        """Return the encoding of a float dtype."""
+        return cls(stored, *target(stored))
+
+    def decode(self, block: NDArray[Any]) -> Vectors:
+        """Return what was read as it is kept, C-contiguous."""
+        if not self.bfloat16:
+            return keep(block, self.kept)
+        bits = np.asarray(block, order="C").astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+
+
+#: bfloat16 as safetensors and torch name it.
+BFLOAT16 = Encoding(
+    np.dtype("<u2"), np.dtype(np.float32), ("bfloat16 values are kept as float32, each exactly",), True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +82,11 @@ class ArrayHeader:
         """The letter of the dtype: ``f`` float, ``U`` string, ``O`` object …; ``[`` for records."""
         found = _DTYPE.fullmatch(self.descr)
         return found[2] if found else self.descr[:1]
+
+    @property
+    def floats(self) -> bool:
+        """Whether its numbers can be kept."""
+        return self.kind == "f" or self.descr in _BFLOAT16
 
 
 def header(path: Path, place: str, file: BinaryIO) -> ArrayHeader:
@@ -79,16 +123,21 @@ def _parsed(path: Path, place: str, text: str, start: int) -> ArrayHeader:
     )
 
 
-def float_dtype(path: Path, place: str, head: ArrayHeader) -> np.dtype[Any]:
-    """Return the dtype of an array of floats.
+def float_encoding(path: Path, place: str, head: ArrayHeader) -> Encoding:
+    """Return the encoding of an array of floats.
 
     Raises:
         InputError: it holds something else, which is said.
     """
     kind = head.kind
+    if head.descr in _BFLOAT16:
+        told = (
+            f"2-byte values of no dtype ({head.descr}) were read as bfloat16, kept as float32, each exactly"
+        )
+        return replace(BFLOAT16, told=(told,))
     if kind == "f":
         try:
-            return np.dtype(head.descr)
+            return Encoding.of(np.dtype(head.descr))
         except TypeError as exc:
             raise bad(path, place, f"floats of an unknown size, '{head.descr}'",
                       "save it as float32") from exc  # fmt: skip
@@ -96,9 +145,7 @@ def float_dtype(path: Path, place: str, head: ArrayHeader) -> np.dtype[Any]:
         raise bad(path, place, "Python objects, which would have to be unpickled: never done",
                   "save it again: numpy.save(path, numpy.stack(rows).astype('float32'))")  # fmt: skip
     what = _KINDS.get(kind, "values of an unknown kind")
-    hint = "convert it with .astype('float32')"
-    if kind == "V":
-        hint = "bfloat16 is saved so: convert it to float32 first"
+    hint = _SCALED if head.descr[-2:] in ("i1", "u1") else "convert it with .astype('float32')"
     raise bad(path, place, f"holds {what} ({head.descr}), not floats", hint)
 
 
@@ -119,19 +166,19 @@ def check_size(path: Path, head: ArrayHeader, size: int, row: int) -> None:
 def row_major(
     file: BinaryIO,
     shape: tuple[int, int],
-    source: np.dtype[Any],
-    kept: np.dtype[Any],
+    encoding: Encoding,
     short: Callable[[int], Exception],
 ) -> Iterator[Vectors]:
     """Yield C-ordered rows from where ``file`` stands; ``short`` makes the error of an early end."""
     n, d = shape
-    step = batch_rows(d * source.itemsize)
+    row = d * encoding.stored.itemsize
+    step = batch_rows(d * max(encoding.stored.itemsize, encoding.kept.itemsize))
     for start in range(0, n, step):
-        block = np.empty((min(step, n - start), d), dtype=source)
+        block = np.empty((min(step, n - start), d), dtype=encoding.stored)
         got = fill(file, block)
         if got < block.nbytes:
-            raise short(start + got // (d * source.itemsize))
-        yield keep(block, kept)
+            raise short(start + got // row)
+        yield encoding.decode(block)
 
 
 def fill(file: BinaryIO, block: NDArray[Any]) -> int:
@@ -148,21 +195,21 @@ def fill(file: BinaryIO, block: NDArray[Any]) -> int:
 
 
 def column_major(
-    path: Path, fd: int, start: int, n: int, d: int, source: np.dtype[Any], kept: np.dtype[Any]
-) -> Iterator[Vectors]:  # fmt: skip
+    path: Path, fd: int, start: int, shape: tuple[int, int], encoding: Encoding
+) -> Iterator[Vectors]:
     """Yield rows of a Fortran-ordered array: a strip of each column is read, and transposed.
 
     The file is not mapped: pages of a map would count as memory, and a file cut short while it is read
     would kill the process.
     """
-    size = source.itemsize
+    (n, d), size = shape, encoding.stored.itemsize
     step = min(n, max(batch_rows(d * size), min(4096 // size, (256 << 20) // (d * size) or 1)))
     for first in range(0, n, step):
-        strips = np.empty((d, min(step, n - first)), dtype=source)
+        strips = np.empty((d, min(step, n - first)), dtype=encoding.stored)
         for j, strip in enumerate(strips):
             if not _read_at(fd, strip, start + (j * n + first) * size):
                 raise fewer(path, n, "fewer")
-        yield keep(strips.T, kept)
+        yield encoding.decode(strips.T)
 
 
 def _read_at(fd: int, strip: NDArray[Any], offset: int) -> bool:

@@ -6,25 +6,26 @@ In messages rows are counted from 0, as everywhere in embreg; lines and columns 
 from __future__ import annotations
 
 import gzip
+import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EmbregError, InputError, UsageError, printable
 from ..vectors import Batch, Vectors
+from .compression import Codec, codec_of
 
 BATCH_BYTES = 8 << 20
 MAX_LINE = 64 << 20
 MAX_DIM = 1 << 20
-GZIP = b"\x1f\x8b"
 #: What damaged files raise below us, whatever the library: each becomes an InputError.
-DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 COPY_AGAIN = "copy or download the file again"
 
 
@@ -39,6 +40,7 @@ class Options:
         vector_column: column that holds the vectors.
         tensor: key of an ``.npz``, or tensor of a checkpoint, that holds the vectors.
         encoding: of text, any codec that Python knows.
+        tokenizer: of a checkpoint, whose tokens are the ids where ``ids`` names no others.
     """
 
     ids: Path | None = None
@@ -46,6 +48,7 @@ class Options:
     vector_column: str | None = None
     tensor: str | None = None
     encoding: str = "utf-8"
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,8 @@ class Source:
         rows: what the header promises; None where only the end will tell.
         warnings: casts and the like, one sentence each.
         batches: call it once, for the rows in order, some MiB at a time.
-        declares: what the file itself says of the space (fields of ``Space``): ``kind``, ``tied``, ``tokenizer``,
-            ``metric``. What the user says wins over it; it wins over the version before.
+        declares: what the file itself says of the space (fields of ``Space``): ``kind``, ``tied``,
+            ``tokenizer``, ``metric``. What the user says wins over it; it wins over the version before.
     """
 
     path: Path
@@ -114,15 +117,21 @@ def reading(path: Path, *damage: type[Exception]) -> Iterator[None]:
         what = f"truncated or damaged: {printable(str(exc))}" if str(exc) else "truncated or damaged"
         raise bad(path, "", what, COPY_AGAIN) from exc
     except OSError as exc:
+        if exc.errno is None:  # not the system's: a library's, of the data
+            raise bad(path, "", f"truncated or damaged: {printable(str(exc))}", COPY_AGAIN) from exc
         what = f"cannot be read: {printable(exc.strerror or str(exc))}"
         raise bad(path, "", what) from exc
 
 
 def open_bytes(path: Path) -> AbstractContextManager[BinaryIO]:
-    """Open a file, through gzip where its first bytes are gzip's."""
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP
-    return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
+    """Open a file, inflated where its first bytes are those of a compression."""
+    codec = codec_of(path)
+    return codec.reader(path) if codec else path.open("rb")
+
+
+def packed_away(path: Path, what: str, codec: Codec) -> InputError:
+    """Return the error for what is compressed, though it must be read here and there."""
+    return bad(path, "", f"{what} inside {codec.name}", f"unpack it first: {codec.unpack} {path.name}")
 
 
 def check_shape(path: Path, place: str, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, did_you_mean, printable
-from .base import bad, target
+from ..errors import did_you_mean, printable
+from ..vectors import Vectors
+from . import ids, roles
+from .arrays import BFLOAT16, Encoding
+from .base import Options, Source, bad, check_shape, once
 from .documents import document
 
 INDEX = ".index.json"
 _SHOWN = 8
-#: Names that the table of input tokens has in BERT, GPT-2, LLaMA, T5, BLOOM … and sentence encoders.
-_LIKELY = re.compile(
-    r"(?:embed_tokens|embed_in|word_embeddings|token_embedding|wte|tok_embeddings|shared|embeddings)\.weight"
-)
-#: By safetensors' names of dtypes: what is kept, and what is told.
-_KEPT: Mapping[str, tuple[np.dtype[Any], tuple[str, ...]]] = {
-    "F32": target(np.dtype(np.float32)),
-    "F16": target(np.dtype(np.float16)),
-    "F64": target(np.dtype(np.float64)),
-    "BF16": (np.dtype(np.float32), ("bfloat16 values are kept as float32, each exactly",)),
+#: By safetensors' names of dtypes.
+_KEPT: Mapping[str, Encoding] = {
+    "F32": Encoding.of(np.dtype("<f4")),
+    "F16": Encoding.of(np.dtype("<f2")),
+    "F64": Encoding.of(np.dtype("<f8")),
+    "BF16": BFLOAT16,
 }
 
 
@@ -54,36 +53,112 @@ class Tensor:
 
 
 Lister = Callable[[Path], Mapping[str, Tensor]]
+Blocks = Callable[[Tensor, Encoding], Iterator[Vectors]]
 
 
-def find(path: Path, wanted: str | None, listed: Lister) -> Tensor:
-    """Return the tensor to read from a checkpoint, or through the index of a sharded one.
-
-    Without ``wanted`` it is the only two-dimensional tensor of floats, else the only one whose name is
-    that of an embedding table. Behind an index a name is looked for first, so that one shard is enough.
+class Checkpoint:
+    """The tensors behind a path: of one file, or of the shards that an ``….index.json`` names.
 
     Args:
-        path: the checkpoint, or its ``….index.json``.
-        wanted: name of the tensor.
+        path: the checkpoint, or its index.
         listed: reads the headers of one file.
+        blocks: reads the rows of a tensor.
+    """
+
+    def __init__(self, path: Path, listed: Lister, blocks: Blocks) -> None:
+        self.path, self._listed, self._blocks = path, listed, blocks
+        self._files: dict[Path, Mapping[str, Tensor]] = {}
+
+    @property
+    def sharded(self) -> bool:
+        """Whether its tensors lie in files beside it."""
+        return self.path.name.lower().endswith(INDEX)
+
+    @cached_property
+    def names(self) -> Collection[str]:
+        """The names of its tensors."""
+        return self._shards if self.sharded else self._file(self.path)
+
+    @cached_property
+    def _shards(self) -> Mapping[str, Path]:
+        return _shards(self.path)
+
+    def _file(self, path: Path) -> Mapping[str, Tensor]:
+        if path not in self._files:
+            self._files[path] = self._listed(path)
+        return self._files[path]
+
+    def tensor(self, name: str) -> Tensor:
+        """Return one of its tensors; of the shards only the one that holds it is opened.
+
+        Raises:
+            InputError: there is none of that name, or its file cannot be read.
+        """
+        if name not in self.names:
+            hint = did_you_mean(name, self.names, f"tensors: {_names(self.names)}")
+            raise bad(self.path, "", f"no tensor '{printable(name, 100)}'", hint)
+        file = self._shards[name] if self.sharded else self.path
+        if name not in self._file(file):
+            what = f"no tensor '{printable(name, 100)}', which {printable(self.path.name)} promises"
+            raise bad(file, "", what, "the index and this file are of different checkpoints")
+        return self._file(file)[name]
+
+    def same(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two tensors hold the same numbers, bit by bit; both are read as far as they agree."""
+        if one.shares is not None and one.shares == other.shares:
+            return True
+        like = (one.shape, one.dtype) == (other.shape, other.dtype)
+        if not like or one.dtype not in _KEPT or len(one.shape) != 2:
+            return False
+        pairs = zip(self._blocks(one, kept(one)), self._blocks(other, kept(other)), strict=True)
+        return all(np.array_equal(x.view(np.uint8), y.view(np.uint8)) for x, y in pairs)
+
+
+def read(name: str, path: Path, options: Options, listed: Lister, blocks: Blocks) -> Source:
+    """Open the table of a checkpoint of format ``name``; ``options.tensor`` names it.
+
+    Raises:
+        InputError: it cannot be found, or is no table of floats.
+    """
+    checkpoint = Checkpoint(path, listed, blocks)
+    tensor = find(checkpoint, options.tensor)
+    encoding = kept(tensor)
+    n, d = check_shape(tensor.path, tensor.place, tensor.shape)
+    rows = blocks(tensor, encoding)
+    names = ids.names(path, options, n)
+    said, told = roles.declared(checkpoint, tensor)
+    if names.opened is None and not names.told:
+        told += ("ids are row numbers: with --tokenizer FILE versions are compared by token",)
+    return Source(
+        path=path,
+        format=name,
+        dim=d,
+        dtype=encoding.kept.name,
+        rows=n,
+        warnings=encoding.told + names.told + told,
+        declares={**names.declares, **said},
+        batches=once(lambda: names.batches(rows)),
+    )
+
+
+def find(checkpoint: Checkpoint, wanted: str | None) -> Tensor:
+    """Return the tensor to read.
+
+    Without ``wanted`` it is the only two-dimensional tensor of floats, else the only one whose name is that
+    of an embedding table. Behind an index a name is looked for first, so that one shard is enough.
 
     Raises:
         InputError: there is none, or several; they are listed with their shapes.
     """
-    if not path.name.lower().endswith(INDEX):
-        return _choose(path, listed(path), wanted)
-    shards = _shards(path)
-    name = wanted if wanted is not None else _named_as_table(shards)
-    if name is None:
-        parts = {shard: listed(shard) for shard in dict.fromkeys(shards.values())}
-        return _choose(path, {key: _of_shard(path, key, parts[shards[key]], shards) for key in shards}, None)
-    if name not in shards:
-        raise _no_tensor(path, name, shards)
-    return _of_shard(path, name, listed(shards[name]), shards)
+    if wanted is None and checkpoint.sharded:
+        wanted = _named_as_table(checkpoint.names)
+    if wanted is not None:
+        return checkpoint.tensor(wanted)
+    return _choose(checkpoint.path, {name: checkpoint.tensor(name) for name in checkpoint.names})
 
 
-def kept(tensor: Tensor) -> tuple[np.dtype[Any], tuple[str, ...]]:
-    """Return the dtype that a tensor is kept as, and what to tell about the cast.
+def kept(tensor: Tensor) -> Encoding:
+    """Return how the numbers of a tensor are kept.
 
     Raises:
         InputError: it holds no floats of a known size.
@@ -94,15 +169,11 @@ def kept(tensor: Tensor) -> tuple[np.dtype[Any], tuple[str, ...]]:
     return _KEPT[tensor.dtype]
 
 
-def _choose(path: Path, tensors: Mapping[str, Tensor], wanted: str | None) -> Tensor:
-    if wanted is not None:
-        if wanted not in tensors:
-            raise _no_tensor(path, wanted, tensors)
-        return tensors[wanted]
+def _choose(path: Path, tensors: Mapping[str, Tensor]) -> Tensor:
     flat = [t for t in tensors.values() if len(t.shape) == 2]
     # Where there are no floats at all, the reader of the tensor says what it is instead.
     tables = _distinct([t for t in flat if t.dtype in _KEPT] or flat)
-    likely = [t for t in tables if _LIKELY.fullmatch(_tail(t.name))]
+    likely = [t for t in tables if roles.kind_of(t.name) == roles.INPUT]
     for candidates in (tables, likely):
         if len(candidates) == 1:
             return candidates[0]
@@ -113,13 +184,8 @@ def _choose(path: Path, tensors: Mapping[str, Tensor], wanted: str | None) -> Te
               "name one with --tensor")  # fmt: skip
 
 
-def _tail(name: str) -> str:
-    """Return the last two parts of a dotted name."""
-    return ".".join(name.split(".")[-2:])
-
-
 def _named_as_table(names: Iterable[str]) -> str | None:
-    likely = [name for name in names if _LIKELY.fullmatch(_tail(name))]
+    likely = [name for name in names if roles.kind_of(name) == roles.INPUT]
     return likely[0] if len(likely) == 1 else None
 
 
@@ -129,11 +195,6 @@ def _distinct(tensors: list[Tensor]) -> list[Tensor]:
     for tensor in tensors:
         first.setdefault(tensor.name if tensor.shares is None else (tensor.shares,), tensor)
     return list(first.values())
-
-
-def _no_tensor(path: Path, wanted: str, names: Collection[str]) -> InputError:
-    hint = did_you_mean(wanted, names, f"tensors: {_names(names)}")
-    return bad(path, "", f"no tensor '{printable(wanted, 100)}'", hint)
 
 
 def _names(names: Collection[str]) -> str:
@@ -163,10 +224,3 @@ def _file(path: Path, name: str, file: object) -> str:
         raise bad(path, f"tensor '{printable(name, 100)}'", f"its file is {printable(repr(file), 100)}",
                   "only files beside the index are read: it names them, without a folder")  # fmt: skip
     return file
-
-
-def _of_shard(path: Path, name: str, tensors: Mapping[str, Tensor], shards: Mapping[str, Path]) -> Tensor:
-    if name not in tensors:
-        what = f"no tensor '{printable(name, 100)}', which {printable(path.name)} promises"
-        raise bad(shards[name], "", what, "the index and this file are of different checkpoints")
-    return tensors[name]

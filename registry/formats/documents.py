@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import printable
-from .base import COPY_AGAIN, bad, reading
+from .base import COPY_AGAIN, bad, open_bytes, reading
 
 _MAX_BYTES = 256 << 20
 
@@ -22,7 +22,7 @@ def document(path: Path) -> dict[str, Any]:
     with reading(path):
         if path.exists() and not path.is_file():
             raise bad(path, "", "not a regular file", "name one file")
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             text = file.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
         raise bad(path, "", f"longer than {_MAX_BYTES >> 20} MiB", "is this the file you meant?")

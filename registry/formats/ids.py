@@ -1,20 +1,29 @@
 """Ids that come beside their vectors: text lines, JSON or a Parquet column, read as a stream.
 
-Or a tokenizer's vocabulary, which numbers its rows itself: see ``tokenizers``.
+Or a tokenizer's vocabulary, which numbers its rows itself: see ``tokenizers``. It also tells which rows are
+special or padding: they are marked in the attribute ``special``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
-from ..errors import EmbregError, InputError, did_you_mean, printable
-from .base import COPY_AGAIN, Options, bad, reading
+from ..errors import InputError, did_you_mean, printable
+from ..vectors import Batch, Vectors
+from . import json_strings
+from .base import Options, bad, reading
+from .compression import bare, packed
 from .lines import line_chunks, not_text
+from .writing import left_out, pieces, publish
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
@@ -22,25 +31,40 @@ if TYPE_CHECKING:
 
 SIDECAR = ".ids.json"
 _MANY = 65536
-_READ = 1 << 20
-_MAX_ID = 16 << 20
-_JSON_HINT = 'a JSON array of strings: ["the", "of"]'
 
 
 class Feed:
-    """Ids by the number: hands out exactly as many as are asked for."""
+    """Ids by the number: hands out exactly as many as are asked for.
 
-    def __init__(self, path: Path, of: Path, arrays: Iterator[pa.Array]) -> None:
-        self._path, self._of, self._arrays = path, of, arrays
+    Args:
+        path: the file of the ids.
+        of: the file of the vectors.
+        arrays: the ids, in pieces of any length.
+        attributes: what is known of the rows from one number up to another, beside their ids.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        of: Path,
+        arrays: Iterator[pa.Array],
+        attributes: Callable[[int, int], pa.RecordBatch] | None = None,
+    ) -> None:
+        self._path, self._of, self._arrays, self._attributes = path, of, arrays, attributes
         self._ready: list[pa.Array] = []
         self._given = 0
 
-    def take(self, count: int) -> pa.Array:
-        """Return the next ``count`` ids.
+    def batch(self, vectors: Vectors) -> Batch:
+        """Return the next rows with their ids.
 
         Raises:
-            InputError: fewer are left.
+            InputError: fewer ids are left.
         """
+        start, ids = self._given, self._take(len(vectors))
+        extra = self._attributes(start, self._given) if self._attributes else None
+        return Batch(vectors=vectors, ids=ids, attributes=extra)
+
+    def _take(self, count: int) -> pa.Array:
         while sum(map(len, self._ready)) < count:
             try:
                 self._ready.append(next(self._arrays))
@@ -67,24 +91,64 @@ class Feed:
                    "one id for each row, in row order")  # fmt: skip
 
 
-def feed(
-    path: Path, options: Options, rows: int | None = None
-) -> tuple[Callable[[], Feed] | None, tuple[str, ...]]:
-    """Return how to open the ids of the array file ``path``, and what to tell; None where it has none.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The ids of an array.
+
+    Attributes:
+        opened: opens them; None where there are none, and the rows are numbered.
+        told: what to tell, one sentence each.
+        declares: what they say of the space.
+    """
+
+    opened: Callable[[], Feed] | None = None
+    told: tuple[str, ...] = ()
+    declares: Mapping[str, Any] = field(default_factory=dict)
+
+    def batches(self, blocks: Iterable[Vectors]) -> Iterator[Batch]:
+        """Yield blocks of rows with their ids.
+
+        Raises:
+            InputError: there are fewer ids than rows, or more.
+        """
+        feed = self.opened() if self.opened else None
+        for block in blocks:
+            yield feed.batch(block) if feed else Batch(vectors=block)
+        if feed:
+            feed.finish()
+
+
+def names(path: Path, options: Options, rows: int) -> Names:
+    """Return the ids of the array file ``path`` of so many rows.
 
     Without ``options.ids`` the file that an export writes beside an array, ``PATH.ids.json``, is used if
-    it is there. A tokenizer's file is understood where the number of ``rows`` is given.
+    it is there, else the tokens of ``options.tokenizer``.
+
+    Raises:
+        InputError: there is no such file, or a tokenizer does not fit the rows.
     """
     beside = path.with_name(path.name + SIDECAR)
-    if options.ids is None and not beside.is_file():
-        return None, ()
-    source = options.ids or beside
+    given = options.ids or (None if beside.is_file() else options.tokenizer)
+    if given is None and not beside.is_file():
+        return Names()
+    source = given or beside
     _check(source)
-    tokens = _tokens(source, options.encoding) if rows is not None and options.ids else None
-    if tokens is not None and rows is not None:
-        return lambda: Feed(source, path, tokens.arrays(rows)), tokens.fitted(rows)
+    tokens = _tokens(source, options.encoding) if given else None
+    if tokens is not None:
+        return Names(
+            lambda: Feed(source, path, tokens.arrays(rows), tokens.marks),
+            tokens.fitted(rows),
+            {"tokenizer": _digest(source)},
+        )
+    if given and given is not options.ids:
+        return Names(told=(f"no tokens could be read from {printable(source.name)}: rows are numbered",))
     told = () if options.ids else (f"ids were read from {printable(beside.name)}",)
-    return lambda: Feed(source, path, _arrays(source, options)), told
+    return Names(lambda: Feed(source, path, _arrays(source, options)), told)
+
+
+def _digest(path: Path) -> str:
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(path: Path) -> None:
@@ -98,10 +162,11 @@ def _check(path: Path) -> None:
 def _tokens(path: Path, encoding: str) -> Tokens | None:
     from . import tokenizers
 
-    if path.suffix.lower() == ".json":
+    name = bare(path)[0]
+    if name.suffix.lower() == ".json":
         return tokenizers.from_json(path)
     # A file of plain ids may have that name too: only the unknown token tells a tokenizer's.
-    if path.name.lower() != "vocab.txt" or not tokenizers.is_wordpiece(_first(path, encoding)):
+    if name.name.lower() != "vocab.txt" or not tokenizers.is_wordpiece(_first(path, encoding)):
         return None
     return tokenizers.from_lines(path, [name for part in _lines(path, encoding) for name in part.to_pylist()])
 
@@ -112,7 +177,7 @@ def _first(path: Path, encoding: str) -> list[str]:
 
 
 def _arrays(path: Path, options: Options) -> Iterator[pa.Array]:
-    suffix = path.suffix.lower()
+    suffix = bare(path)[0].suffix.lower()
     if suffix == ".json":
         return _json(path)
     if suffix in (".parquet", ".pq"):
@@ -168,111 +233,50 @@ def _column(path: Path, schema: pa.Schema, wanted: str | None) -> str:
     return texts[0]
 
 
-class _Scanner:
-    """A cursor over JSON text that is read piece by piece."""
-
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self._path, self._file = path, file
-        self._text, self._at, self._line, self.item = "", 0, 1, 0
-        self._fresh = False
-        self._decoder = json.JSONDecoder()
-
-    def _more(self) -> bool:
-        piece = self._file.read(_READ)
-        self._line += self._text.count("\n", 0, self._at)
-        self._text, self._at = self._text[self._at :] + piece, 0
-        self._fresh = bool(piece)
-        return self._fresh
-
-    def mark(self) -> str:
-        """Return the next character that is no blank, without passing it; empty at the end."""
-        while True:
-            text, at = self._text, self._at
-            while at < len(text) and text[at] in " \t\r\n":
-                at += 1
-            self._at = at
-            if at < len(text):
-                return text[at]
-            if not self._more():
-                return ""
-
-    def skip(self) -> None:
-        """Pass one character."""
-        self._at += 1
-
-    def run(self) -> list[str]:
-        """Return all strings of what was just read that a comma follows; empty where that is in doubt."""
-        if not self._fresh:
-            return []
-        self._fresh = False
-        end = self._text.rfind('",', self._at)
-        try:
-            values: list[str] = json.loads(f"[{self._text[self._at : end + 1]}]")
-        except (ValueError, RecursionError):
-            return []
-        if not all(type(value) is str for value in values):
-            return []
-        self._at = end + 2 if values else self._at
-        self.item += len(values)
-        return values
-
-    def string(self) -> str:
-        """Return the string that starts here."""
-        if self.mark() != '"':
-            raise self.wrong("expected a string")
-        while True:
-            try:
-                value, self._at = self._decoder.raw_decode(self._text, self._at)
-                self.item += 1
-                return str(value)
-            except json.JSONDecodeError as exc:
-                if len(self._text) - self._at > _MAX_ID or not self._more():
-                    raise self.wrong(f"no valid string: {exc.msg}") from exc
-
-    def wrong(self, what: str) -> InputError:
-        """Return the error for what stands here."""
-        line = self._line + self._text.count("\n", 0, self._at)
-        return bad(self._path, f"line {line}, item {self.item}", what, _JSON_HINT)
-
-
 def _json(path: Path) -> Iterator[pa.Array]:
-    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+    names = json_strings.strings(path)
+    while part := list(islice(names, _MANY)):
         try:
-            for names in _batched(_strings(_Scanner(path, file))):
-                yield pa.array(names, pa.large_string())
-        except UnicodeError as exc:
-            if isinstance(exc, EmbregError):
-                raise
-            raise bad(path, "", f"not UTF-8 text: {printable(str(exc))}", COPY_AGAIN) from exc
+            yield pa.array(part, pa.large_string())
+        except UnicodeEncodeError as exc:
+            raise bad(path, "", f"not UTF-8 text: {printable(str(exc))}", "half of a surrogate pair") from exc
 
 
-def _batched(names: Iterator[str]) -> Iterator[list[str]]:
-    ready: list[str] = []
-    for name in names:
-        ready.append(name)
-        if len(ready) == _MANY:
-            yield ready
-            ready = []
-    if ready:
-        yield ready
+def write_array(
+    table: EmbeddingTable,
+    dest: Path,
+    head: Callable[[tuple[int, int], np.dtype[Any]], bytes],
+    *,
+    name: str,
+    dtype: str | None = None,
+    overwrite: bool,
+) -> tuple[str, ...]:
+    """Write ``dest``, a header and the rows after it, and ``dest.ids.json``: both or neither.
 
+    Args:
+        table: what to write.
+        dest: the file of the vectors; its suffix may name a compression.
+        head: the bytes before the rows, by their shape and their dtype.
+        name: of the format, for what to tell.
+        dtype: of the numbers; by default the table's own.
+        overwrite: whether files that are there may be replaced.
 
-def _strings(scan: _Scanner) -> Iterator[str]:
-    if scan.mark() != "[":
-        raise scan.wrong("not a JSON array")
-    scan.skip()
-    if scan.mark() != "]":
-        yield from scan.run()
-        yield scan.string()
-        while scan.mark() == ",":
-            scan.skip()
-            yield from scan.run()
-            yield scan.string()
-        if scan.mark() != "]":
-            raise scan.wrong("expected ',' or ']'")
-    scan.skip()
-    if scan.mark():
-        raise scan.wrong("text after the array")
+    Returns:
+        What the format could not keep.
+    """
+    beside = dest.with_name(dest.name + SIDECAR)
+    kept = np.dtype(dtype or table.space.dtype).newbyteorder("<")
+    # Published first: an array beside which no ids were written would be numbered on import.
+    with (
+        publish(dest, overwrite=overwrite) as whole,
+        publish(beside, overwrite=overwrite) as ids,
+        packed(whole, dest) as file,
+    ):
+        write_json(table, ids)
+        file.write(head((table.rows, table.dim), kept))
+        for _, vectors, _ in pieces(table):
+            file.write(vectors.astype(kept, copy=False).data.cast("B"))
+    return left_out(table, name)
 
 
 def write_json(table: EmbeddingTable, file: BinaryIO) -> None:

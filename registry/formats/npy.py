@@ -1,21 +1,30 @@
 """NumPy ``.npy``: one array of floats, in C or Fortran order; ids come beside it.
 
-An export writes ``DEST`` and ``DEST.ids.json``, which an import of ``DEST`` finds by itself.
+Through a compression it is read in C order only. bfloat16 has no name in the format: two bytes of nothing in
+particular are read as such. An export writes ``DEST`` and ``DEST.ids.json``, which an import of ``DEST``
+finds by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..vectors import Batch, Vectors
-from . import ids as idfile
-from .arrays import ArrayHeader, check_size, column_major, float_dtype, header, header_bytes, row_major
-from .base import Options, Source, check_shape, fewer, once, reading, target
-from .writing import left_out, pieces, publish
+from ..vectors import Vectors
+from . import ids
+from .arrays import (
+    ArrayHeader,
+    Encoding,
+    check_size,
+    column_major,
+    float_encoding,
+    header,
+    header_bytes,
+    row_major,
+)
+from .base import Options, Source, check_shape, fewer, more, once, open_bytes, packed_away, reading
+from .compression import codec_of
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
@@ -23,56 +32,41 @@ if TYPE_CHECKING:
 
 def read(path: Path, options: Options) -> Source:
     """Open an ``.npy`` array; the size of the file must be what its header says."""
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_bytes(path) as file:
         head = header(path, "", file)
-    source = float_dtype(path, "", head)
+    encoding = float_encoding(path, "", head)
     n, d = check_shape(path, "", head.shape)
-    check_size(path, head, path.stat().st_size, d * source.itemsize)
-    kept, cast = target(source)
-    names, told = idfile.feed(path, options, n)
+    codec = codec_of(path)
+    if codec is None:
+        check_size(path, head, path.stat().st_size, d * encoding.stored.itemsize)
+    elif head.fortran and d > 1:
+        raise packed_away(path, "an array in Fortran order", codec)
+    names = ids.names(path, options, n)
     return Source(
         path=path,
         format="npy",
         dim=d,
-        dtype=kept.name,
+        dtype=encoding.kept.name,
         rows=n,
-        warnings=cast + told,
-        batches=once(lambda: _batches(path, head, source, kept, names)),
+        warnings=encoding.told + names.told,
+        declares=names.declares,
+        batches=once(lambda: names.batches(_blocks(path, head, encoding))),
     )
 
 
-def _batches(
-    path: Path,
-    head: ArrayHeader,
-    source: np.dtype[Any],
-    kept: np.dtype[Any],
-    names: Callable[[], idfile.Feed] | None,
-) -> Iterator[Batch]:
-    feed = names() if names else None
-    for block in _blocks(path, head, source, kept):
-        yield Batch(vectors=block, ids=feed.take(len(block)) if feed else None)
-    if feed:
-        feed.finish()
-
-
-def _blocks(path: Path, head: ArrayHeader, source: np.dtype[Any], kept: np.dtype[Any]) -> Iterator[Vectors]:
+def _blocks(path: Path, head: ArrayHeader, encoding: Encoding) -> Iterator[Vectors]:
     n, d = head.shape
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_bytes(path) as file:
         if head.fortran and d > 1:
-            yield from column_major(path, file.fileno(), head.start, n, d, source, kept)
-        else:
-            file.seek(head.start)
-            yield from row_major(file, (n, d), source, kept, lambda row: fewer(path, n, row))
+            yield from column_major(path, file.fileno(), head.start, (n, d), encoding)
+            return
+        header(path, "", file)
+        yield from row_major(file, (n, d), encoding, lambda row: fewer(path, n, row))
+        # Reading past the end also has a compression check its sum.
+        if file.read(1):
+            raise more(path, n)
 
 
 def write(table: EmbeddingTable, dest: Path, *, overwrite: bool) -> tuple[str, ...]:
     """Write the vectors to ``dest`` in C order, and the ids to ``dest.ids.json``."""
-    beside = dest.with_name(dest.name + idfile.SIDECAR)
-    dtype = np.dtype(table.space.dtype).newbyteorder("<")
-    # Published first: an array beside which no ids were written would be numbered on import.
-    with publish(dest, overwrite=overwrite) as file, publish(beside, overwrite=overwrite) as names:
-        idfile.write_json(table, names)
-        file.write(header_bytes((table.rows, table.dim), dtype))
-        for _, vectors, _ in pieces(table):
-            file.write(vectors.astype(dtype, copy=False).data.cast("B"))
-    return left_out(table, "npy")
+    return ids.write_array(table, dest, header_bytes, name="npy", overwrite=overwrite)

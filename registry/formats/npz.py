@@ -1,5 +1,7 @@
 """NumPy ``.npz``: a zip of arrays, one of them the vectors, perhaps another the ids.
 
+Vectors that were quantised are read from ``codes`` and ``scale``: see ``scaled``.
+
 Members are inflated as a stream. Only a Fortran-ordered member is spilled to a temporary file, since its
 rows lie scattered over the whole of it.
 """
@@ -23,9 +25,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import InputError, StorageError, did_you_mean, printable
-from ..vectors import Batch, Vectors, split
+from ..vectors import Vectors, split
 from . import ids as idfile
-from .arrays import ArrayHeader, check_size, column_major, fill, float_dtype, header, header_bytes, row_major
+from . import scaled
+from .arrays import (
+    ArrayHeader,
+    Encoding,
+    check_size,
+    column_major,
+    fill,
+    float_encoding,
+    header,
+    header_bytes,
+    row_major,
+)
 from .base import (
     BATCH_BYTES,
     COPY_AGAIN,
@@ -37,7 +50,6 @@ from .base import (
     more,
     once,
     reading,
-    target,
 )
 from .lines import check_encoding
 from .writing import left_out, pieces, publish, refuse_ids
@@ -59,9 +71,8 @@ class _Plan:
     path: Path
     vectors: str
     head: ArrayHeader
-    source: np.dtype[Any]
-    kept: np.dtype[Any]
-    ids: str | None
+    numbers: Encoding
+    scaling: scaled.Scaling | None
     encoding: str
 
 
@@ -70,26 +81,28 @@ def read(path: Path, options: Options) -> Source:
     encoding = check_encoding(options.encoding)
     heads, sizes = _headers(path)
     key = _vectors_key(path, heads, options.tensor)
-    source = float_dtype(path, f"array '{printable(key)}'", heads[key])
-    n, d = check_shape(path, f"array '{printable(key)}'", heads[key].shape)
-    check_size(path, heads[key], sizes[key], d * source.itemsize)
-    kept, told = target(source)
-    names = None if options.ids else _ids_key(path, heads, key, n, options.id_column)
-    if names is None:
-        beside, more_told = idfile.feed(path, options, n)
-        told += more_told
-    else:
-        beside = None
-    plan = _Plan(path, key, heads[key], source, kept, names, encoding)
+    head, place = heads[key], f"array '{printable(key)}'"
+    scaling = scaled.scaling(path, key, heads, sizes)
+    numbers = scaling.encoding if scaling else float_encoding(path, place, head)
+    n, d = check_shape(path, place, head.shape)
+    check_size(path, head, sizes[key], d * numbers.stored.itemsize)
+    plan = _Plan(path, key, head, numbers, scaling, encoding)
+    inside = None if options.ids else _ids_key(path, heads, key, n, options.id_column)
+    names = _inside(plan, inside) if inside else idfile.names(path, options, n)
     return Source(
         path=path,
         format="npz",
         dim=d,
-        dtype=kept.name,
+        dtype=numbers.kept.name,
         rows=n,
-        warnings=told,
-        batches=once(lambda: _batches(plan, beside() if beside else None)),
+        warnings=numbers.told + names.told,
+        declares=names.declares,
+        batches=once(lambda: names.batches(_blocks(plan))),
     )
+
+
+def _inside(plan: _Plan, key: str) -> idfile.Names:
+    return idfile.Names(lambda: idfile.Feed(plan.path, plan.path, _names(plan, key)))
 
 
 @contextmanager
@@ -121,7 +134,7 @@ def _vectors_key(path: Path, heads: Mapping[str, ArrayHeader], wanted: str | Non
             raise bad(path, "", f"no array '{printable(wanted)}'",
                       did_you_mean(wanted, heads, f"arrays: {told}"))  # fmt: skip
         return wanted
-    tables = [key for key, head in heads.items() if len(head.shape) == 2 and head.kind == "f"]
+    tables = _tables(heads)
     if len(tables) > 1:
         raise bad(path, "", f"several tables of floats: {', '.join(map(printable, tables))}",
                   "name one with --tensor")  # fmt: skip
@@ -132,6 +145,12 @@ def _vectors_key(path: Path, heads: Mapping[str, ArrayHeader], wanted: str | Non
     if likely:
         return likely[0]
     raise bad(path, "", f"no two-dimensional array of floats among: {told}", "one row per id")
+
+
+def _tables(heads: Mapping[str, ArrayHeader]) -> list[str]:
+    flat = [key for key, head in heads.items() if len(head.shape) == 2 and head.floats]
+    codes = scaled.codes_key(heads)
+    return flat if codes is None else [codes, *(key for key in flat if not scaled.is_parameter(key))]
 
 
 def _ids_key(
@@ -168,31 +187,26 @@ def _checked_ids(path: Path, key: str, head: ArrayHeader, n: int) -> str:
     return key
 
 
-def _batches(plan: _Plan, beside: idfile.Feed | None) -> Iterator[Batch]:
-    feed = beside
-    if plan.ids is not None:
-        feed = idfile.Feed(plan.path, plan.path, _names(plan, plan.ids))
-    for block in _blocks(plan):
-        yield Batch(vectors=block, ids=feed.take(len(block)) if feed else None)
-    if feed:
-        feed.finish()
-
-
 def _blocks(plan: _Plan) -> Iterator[Vectors]:
+    blocks = _stored(plan)
+    return plan.scaling.apply(blocks, lambda key: _member(plan.path, key)) if plan.scaling else blocks
+
+
+def _stored(plan: _Plan) -> Iterator[Vectors]:
     n, d = plan.head.shape
     with _member(plan.path, plan.vectors) as file:
         header(plan.path, "", file)
         if plan.head.fortran and d > 1:
             yield from _spilled(plan, file, n, d)
         else:
-            yield from row_major(file, (n, d), plan.source, plan.kept, lambda row: fewer(plan.path, n, row))
+            yield from row_major(file, (n, d), plan.numbers, lambda row: fewer(plan.path, n, row))
         # Reading past the end also has zipfile check the member's sum.
         if file.read(1):
             raise more(plan.path, n)
 
 
 def _spilled(plan: _Plan, file: BinaryIO, n: int, d: int) -> Iterator[Vectors]:
-    size = n * d * plan.source.itemsize
+    size = n * d * plan.numbers.stored.itemsize
     with tempfile.TemporaryFile() as spill:
         if shutil.disk_usage(tempfile.gettempdir()).free < size:
             raise StorageError(
@@ -206,7 +220,7 @@ def _spilled(plan: _Plan, file: BinaryIO, n: int, d: int) -> Iterator[Vectors]:
         spill.flush()
         if left:
             raise fewer(plan.path, n, "fewer")
-        yield from column_major(plan.path, spill.fileno(), 0, n, d, plan.source, plan.kept)
+        yield from column_major(plan.path, spill.fileno(), 0, (n, d), plan.numbers)
 
 
 def _names(plan: _Plan, key: str) -> Iterator[pa.Array]:

@@ -1,4 +1,9 @@
-"""Parquet: ids in one column, vectors in a list column or in one column a dimension."""
+"""Parquet: ids in one column, vectors in a list column or in one column a dimension.
+
+What an export writes loads as a Hugging Face dataset, ``load_dataset("parquet", data_files="v.parquet")``:
+``id`` is a ``large_string``, ``vector`` a ``List(Value("float32"), length=d)`` (``float16`` where the table
+is), and each attribute a column of its own type; seen with datasets 5.2.
+"""
 
 from __future__ import annotations
 

@@ -8,26 +8,23 @@ read, not mapped, for the reasons that ``arrays.column_major`` gives. An export 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..vectors import Batch, Vectors
-from . import ids as idfile
-from .arrays import row_major
-from .base import Options, Source, bad, check_shape, fewer, once, reading
-from .checkpoints import Tensor, find, kept
-from .writing import left_out, pieces, publish
+from ..vectors import Vectors
+from . import checkpoints, ids
+from .arrays import Encoding, row_major
+from .base import Options, Source, bad, fewer, reading
+from .checkpoints import Tensor
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
 
 #: Of a header, in the library's reader too.
 _MAX_HEADER = 100_000_000
-_STORED = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
 _NAME = "embedding"
 
 
@@ -38,19 +35,7 @@ def claims(head: bytes) -> bool:
 
 def read(path: Path, options: Options) -> Source:
     """Open a ``.safetensors`` or its ``.safetensors.index.json``; ``options.tensor`` names the table."""
-    tensor = find(path, options.tensor, _listed)
-    dtype, cast = kept(tensor)
-    n, d = check_shape(tensor.path, tensor.place, tensor.shape)
-    names, told = idfile.feed(path, options, n)
-    return Source(
-        path=path,
-        format="safetensors",
-        dim=d,
-        dtype=dtype.name,
-        rows=n,
-        warnings=cast + told,
-        batches=once(lambda: _batches(tensor, dtype, names)),
-    )
+    return checkpoints.read("safetensors", path, options, _listed, _blocks)
 
 
 def _listed(path: Path) -> dict[str, Tensor]:
@@ -82,47 +67,16 @@ def _starts(path: Path) -> dict[str, int]:
         return {name: 8 + length + int(entry["data_offsets"][0]) for name, entry in header.items()}
 
 
-def _batches(
-    tensor: Tensor, dtype: np.dtype[Any], names: Callable[[], idfile.Feed] | None
-) -> Iterator[Batch]:
-    feed = names() if names else None
-    for block in _blocks(tensor, dtype):
-        yield Batch(vectors=block, ids=feed.take(len(block)) if feed else None)
-    if feed:
-        feed.finish()
-
-
-def _blocks(tensor: Tensor, dtype: np.dtype[Any]) -> Iterator[Vectors]:
+def _blocks(tensor: Tensor, encoding: Encoding) -> Iterator[Vectors]:
     n, d = tensor.shape
-    stored = np.dtype(_STORED[tensor.dtype])
-    widened = tensor.dtype == "BF16"
     with reading(tensor.path), tensor.path.open("rb") as file:
         file.seek(tensor.numbers)
-        blocks = row_major(
-            file, (n, d), stored, stored if widened else dtype, lambda row: fewer(tensor.path, n, row)
-        )
-        for block in blocks:
-            yield _widened(block) if widened else block
-
-
-def _widened(block: NDArray[Any]) -> Vectors:
-    """Return bfloat16 bits as float32: they are its upper half."""
-    bits = block.astype(np.uint32)
-    bits <<= 16
-    return bits.view(np.float32)
+        yield from row_major(file, (n, d), encoding, lambda row: fewer(tensor.path, n, row))
 
 
 def write(table: EmbeddingTable, dest: Path, *, overwrite: bool) -> tuple[str, ...]:
     """Write the vectors to ``dest`` as tensor ``embedding``, and the ids to ``dest.ids.json``."""
-    beside = dest.with_name(dest.name + idfile.SIDECAR)
-    dtype = np.dtype(table.space.dtype).newbyteorder("<")
-    # Published first: a tensor beside which no ids were written would be numbered on import.
-    with publish(dest, overwrite=overwrite) as file, publish(beside, overwrite=overwrite) as names:
-        idfile.write_json(table, names)
-        file.write(_header((table.rows, table.dim), dtype))
-        for _, vectors, _ in pieces(table):
-            file.write(vectors.astype(dtype, copy=False).data.cast("B"))
-    return left_out(table, "safetensors")
+    return ids.write_array(table, dest, _header, name="safetensors", overwrite=overwrite)
 
 
 def _header(shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes:

@@ -2,13 +2,14 @@
 
 A token's own number is its row. Tokens are kept as the tokenizer spells them (``Ġking``, ``##ing``,
 ``▁the``). Tables are often taller than their tokenizer, to round up their size: such rows, and numbers
-that no token has, get the id ``<unused:ROW>``.
+that no token has, get the id ``<unused:ROW>``. Special tokens, placeholders that wait for a use, and such
+rows are no words: they are marked.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,32 @@ import pyarrow as pa
 
 from ..errors import InputError, printable
 from ..vectors import split
-from .base import bad, reading
+from .base import bad, open_bytes, reading
 from .documents import document
 
 _MANY = 65536
 _UNKNOWN = "[UNK]"
 _SPELLED = re.compile(r"<unused:(0|[1-9][0-9]{0,17})>")
+#: What vocabularies without further words call their special tokens.
+_SPECIAL = frozenset(
+    {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>"}
+)
+_RESERVED = re.compile(
+    r"\[unused[0-9]+\]|<unused[0-9]+>|<extra_id_[0-9]+>|<\|reserved_special_token_[0-9]+\|>"
+)
 _HINT = "an array of ids, a tokenizer.json, or a vocab.json of token: row"
+
+
+_MARKED = pa.schema([pa.field("special", pa.bool_(), nullable=False)])
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of one tokenizer, by row."""
+    """The tokens of one tokenizer, by row; ``special`` are the rows of those that are no words."""
 
     path: Path
     by_row: Mapping[int, str]
+    special: frozenset[int]
 
     @property
     def end(self) -> int:
@@ -58,6 +70,9 @@ class Tokens:
         if self.end > count:
             told.append(f"{_rows(self.end - count)} before the tokenizer's last without a token, "
                         "with ids <unused:ROW>")  # fmt: skip
+        if marked := rows - count + len(self.special):
+            told.append(f"{marked:,} special or padding {'row is' if marked == 1 else 'rows are'} marked "
+                        "(attribute special): statistics leave them out")  # fmt: skip
         return tuple(told)
 
     def arrays(self, rows: int) -> Iterator[pa.Array]:
@@ -65,6 +80,11 @@ class Tokens:
         for part in split(rows, _MANY):
             ids = [self.by_row.get(row, _unused(row)) for row in range(part.start, part.stop)]
             yield pa.array(ids, pa.large_string())
+
+    def marks(self, start: int, stop: int) -> pa.RecordBatch:
+        """Return the attribute ``special`` of some rows: whether they are special tokens, or padding."""
+        marks = [row in self.special or row not in self.by_row for row in range(start, stop)]
+        return pa.record_batch([pa.array(marks, pa.bool_())], schema=_MARKED)
 
     def _check_spelling(self, rows: int) -> None:
         for row, token in self.by_row.items():
@@ -84,11 +104,11 @@ def from_json(path: Path) -> Tokens | None:
         return None
     found = document(path)
     model = found.get("model")
-    if isinstance(model, dict) and "vocab" in model:
-        pairs = [*_vocabulary(path, model["vocab"]), *_added(path, found.get("added_tokens"))]
-    else:
-        pairs = [*_vocabulary(path, found)]
-    return _tokens(path, pairs)
+    if not (isinstance(model, dict) and "vocab" in model):
+        return _tokens(path, _vocabulary(path, found), _SPECIAL)
+    pairs, added = [*_vocabulary(path, model["vocab"])], [*_added(path, found.get("added_tokens"))]
+    special = {token for token, _, marked in added if marked} | _unknown(model, pairs)
+    return _tokens(path, [*pairs, *((token, row) for token, row, _ in added)], special)
 
 
 def from_lines(path: Path, names: list[str]) -> Tokens:
@@ -97,7 +117,7 @@ def from_lines(path: Path, names: list[str]) -> Tokens:
     Raises:
         InputError: a token stands twice.
     """
-    return _tokens(path, zip(names, range(len(names)), strict=True))
+    return _tokens(path, zip(names, range(len(names)), strict=True), _SPECIAL)
 
 
 def is_wordpiece(names: Iterable[str]) -> bool:
@@ -106,7 +126,7 @@ def is_wordpiece(names: Iterable[str]) -> bool:
 
 
 def _is_object(path: Path) -> bool:
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_bytes(path) as file:
         return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
@@ -124,11 +144,20 @@ def _vocabulary(path: Path, vocab: Any) -> Iterator[tuple[str, int]]:
         raise bad(path, "", "its vocabulary is neither an object nor an array", _HINT)
 
 
-def _added(path: Path, added: Any) -> Iterator[tuple[str, int]]:
+def _added(path: Path, added: Any) -> Iterator[tuple[str, int, bool]]:
+    """Yield token, row, and whether it is special."""
     for at, entry in enumerate(added if isinstance(added, list) else []):
         if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
             raise bad(path, f"added token {at}", "without 'content'", _HINT)
-        yield entry["content"], _row(path, entry["content"], entry.get("id"))
+        yield entry["content"], _row(path, entry["content"], entry.get("id")), entry.get("special") is True
+
+
+def _unknown(model: Mapping[str, Any], pairs: list[tuple[str, int]]) -> set[str]:
+    """Return what a model calls its unknown token, by name or, in Unigram, by row."""
+    token, row = model.get("unk_token"), model.get("unk_id")
+    if type(row) is int and 0 <= row < len(pairs):
+        return {pairs[row][0]}
+    return {token} if isinstance(token, str) else set()
 
 
 def _row(path: Path, token: str, row: Any) -> int:
@@ -138,7 +167,7 @@ def _row(path: Path, token: str, row: Any) -> int:
     return row
 
 
-def _tokens(path: Path, pairs: Iterable[tuple[str, int]]) -> Tokens:
+def _tokens(path: Path, pairs: Iterable[tuple[str, int]], special: Collection[str]) -> Tokens:
     """Return the tokens by row; an added token may repeat one of the vocabulary with its row."""
     by_row: dict[int, str] = {}
     rows: dict[str, int] = {}
@@ -152,7 +181,8 @@ def _tokens(path: Path, pairs: Iterable[tuple[str, int]]) -> Tokens:
             raise bad(path, f"row {row}", f"no text: '{printable(token, 40)}'", "half of a surrogate pair")
     if not by_row:
         raise bad(path, "", "a vocabulary without tokens", _HINT)
-    return Tokens(path, by_row)
+    marked = (row for token, row in rows.items() if token in special or _RESERVED.fullmatch(token))
+    return Tokens(path, by_row, frozenset(marked))
 
 
 def _is_text(token: str) -> bool:

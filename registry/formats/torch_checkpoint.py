@@ -10,17 +10,18 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError, printable
-from ..vectors import Batch, Vectors, split
-from . import ids as idfile
-from .base import COPY_AGAIN, Options, Source, bad, batch_rows, casting, check_shape, once, reading
-from .checkpoints import Tensor, find, kept
+from ..vectors import Vectors, split
+from . import checkpoints
+from .arrays import Encoding
+from .base import COPY_AGAIN, Options, Source, bad, batch_rows, casting, reading
+from .checkpoints import Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -57,20 +58,7 @@ def read(path: Path, options: Options) -> Source:
 
     A state dict may lie under ``state_dict``, ``model_state_dict`` or ``model``.
     """
-    tensor = find(path, options.tensor, _listed)
-    dtype, cast = kept(tensor)
-    n, d = check_shape(tensor.path, tensor.place, tensor.shape)
-    _check_storage(tensor)
-    names, told = idfile.feed(path, options, n)
-    return Source(
-        path=path,
-        format="torch",
-        dim=d,
-        dtype=dtype.name,
-        rows=n,
-        warnings=cast + told,
-        batches=once(lambda: _batches(tensor, dtype, names)),
-    )
+    return checkpoints.read("torch", path, options, _listed, _blocks)
 
 
 def _listed(path: Path) -> dict[str, Tensor]:
@@ -179,22 +167,17 @@ def _check_storage(tensor: Tensor) -> None:
                   "save it again after .contiguous()")  # fmt: skip
 
 
-def _batches(
-    tensor: Tensor, dtype: np.dtype[Any], names: Callable[[], idfile.Feed] | None
-) -> Iterator[Batch]:
-    feed = names() if names else None
-    for block in _blocks(tensor, dtype):
-        yield Batch(vectors=block, ids=feed.take(len(block)) if feed else None)
-    if feed:
-        feed.finish()
+def _blocks(tensor: Tensor, encoding: Encoding) -> Iterator[Vectors]:
+    _check_storage(tensor)
+    return _rows(tensor, encoding)
 
 
-def _blocks(tensor: Tensor, dtype: np.dtype[Any]) -> Iterator[Vectors]:
+def _rows(tensor: Tensor, encoding: Encoding) -> Iterator[Vectors]:
     n, d = tensor.shape
     x: torch.Tensor = tensor.numbers.detach()
     with reading(tensor.path, *_DAMAGE), casting():
         for part in split(n, batch_rows(d * x.element_size())):
             block = x[part.start : part.stop].resolve_neg()
             # numpy has no bfloat16. A copy in any case: the receiver may keep it, and the map must go.
-            block = block.float() if tensor.dtype == "BF16" else block
-            yield np.array(block.numpy(), dtype=dtype, order="C")
+            block = block.float() if encoding.bfloat16 else block
+            yield np.array(block.numpy(), dtype=encoding.kept, order="C")

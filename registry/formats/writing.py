@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +33,7 @@ def publish(dest: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
         raise _taken(dest)
     partial = dest.with_name(f".{dest.name[:200]}.{secrets.token_hex(6)}.partial")
     try:
-        with partial.open("xb") as file:
+        with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -77,16 +76,6 @@ def _link(partial: Path, dest: Path) -> None:
     except OSError:
         # Some mounts have no hard links.
         partial.replace(dest)
-
-
-@contextmanager
-def packed(file: BinaryIO, dest: Path) -> Iterator[BinaryIO]:
-    """Yield ``file``, through gzip where ``dest`` ends in ``.gz``; the bytes hold no time or name."""
-    if dest.suffix.lower() != ".gz":
-        yield file
-        return
-    with gzip.GzipFile("", mode="wb", compresslevel=6, fileobj=file, mtime=0) as squeezed:
-        yield cast(BinaryIO, squeezed)
 
 
 def pieces(table: EmbeddingTable) -> Iterator[tuple[pa.Array, Vectors, pa.Table | None]]:
@@ -135,17 +124,39 @@ def refuse_ids(ids: pa.Array, pattern: str, why: str, name: str) -> None:
 
 def text_rows(ids: pa.Array, vectors: Vectors) -> pa.Buffer:
     """Return ``id number … number`` lines; each number is the shortest that reads back as float32."""
+    return text_lines([ids, numbers_text(vectors, " ")], " ")
+
+
+def numbers_text(vectors: Vectors, between: str) -> pa.Array:
+    """Return the numbers of each row, joined; each is the shortest that reads back as float32."""
     flat = pa.array(vectors.astype(np.float32, copy=False).reshape(-1)).cast(pa.string())
     offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * np.int32(vectors.shape[1]))
-    numbers = pc.binary_join(pa.ListArray.from_arrays(offsets, flat), " ").cast(pa.large_string())
-    space, none, end = (pa.scalar(text, pa.large_string()) for text in (" ", "", "\n"))
-    lines = pc.binary_join_element_wise(ids.cast(pa.large_string()), numbers, space)
-    ended = pc.binary_join_element_wise(lines, none, end)
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, flat), between).cast(pa.large_string())
+
+
+def glued(*parts: pa.Array | str) -> pa.Array:
+    """Return pieces of text glued together, row by row, as large_string; a null among them makes a null."""
+    texts = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else part.cast(pa.large_string())
+             for part in parts]  # fmt: skip
+    return pc.binary_join_element_wise(*texts, pa.scalar("", pa.large_string()))
+
+
+def text_lines(columns: Sequence[pa.Array], between: str) -> pa.Buffer:
+    """Return columns of text, without nulls, as lines."""
+    first, *others = columns
+    ended = glued(first, *(part for column in others for part in (between, column)), "\n")
     return ended.buffers()[2].slice(0, pc.sum(pc.binary_length(ended)).as_py())
 
 
-def text_pieces(table: EmbeddingTable) -> Iterator[tuple[pa.Array, Vectors]]:
-    """Yield ids and vectors in pieces whose text fits in memory comfortably."""
-    for ids, vectors, _ in pieces(table):
+def text_pieces(table: EmbeddingTable) -> Iterator[tuple[pa.Array, Vectors, pa.Table | None]]:
+    """Yield ids, vectors and attributes in pieces whose text fits in memory comfortably."""
+    for ids, vectors, extra in pieces(table):
         for part in split(len(vectors), max(1, BATCH_BYTES // 4 // (4 * vectors.shape[1]))):
-            yield ids.slice(part.start, part.stop - part.start), vectors[part]
+            length = part.stop - part.start
+            cut = extra.slice(part.start, length) if extra is not None else None
+            yield ids.slice(part.start, length), vectors[part], cut
+
+
+def widened(table: EmbeddingTable) -> tuple[str, ...]:
+    """Return what to tell of numbers written as text, which says nothing of their size."""
+    return ("float16 numbers read back as float32",) if table.space.dtype == "float16" else ()

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embreg.registry.errors import InputError
-from embreg.registry.formats import Options, arrays, base, ids, open_source
+from embreg.registry.formats import Options, arrays, base, ids, json_strings, open_source
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 NAMES = ["the", 'a "b"', "x\u0085\ny", ""]
@@ -176,6 +176,126 @@ def test_a_header_that_promises_the_moon(order, shape, tmp_path):
     refusal(tmp_path / "v.npz")
 
 
+# -- bfloat16 and codes --------------------------------------------------------------------------------------
+
+BITS = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("order", ["False", "True"])
+@pytest.mark.parametrize("descr", ["<V2", "|V2"])
+def test_every_bfloat16_is_exact(descr, order, suffix, tmp_path):
+    """``<V2`` is what numpy.save writes of an array of ml_dtypes.bfloat16."""
+    header = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': (256, 256), }}\n".encode()
+    bits = BITS.T if order == "True" else BITS
+    path = tmp_path / "v.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bits.tobytes())
+    if suffix == "npz":
+        with zipfile.ZipFile(tmp_path / "v.npz", "w") as archive:
+            archive.write(path, "v.npy")
+    source, _, x = rows_of(tmp_path / f"v.{suffix}")
+    assert np.array_equal(x.view(np.uint32), BITS.astype(np.uint32) << 16)
+    assert source.warnings == (
+        f"2-byte values of no dtype ({descr}) were read as bfloat16, kept as float32, each exactly",
+    )
+
+
+def test_ml_dtypes_writes_that_header(tmp_path):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(ml_dtypes.bfloat16)
+    assert np.array_equal(rows_of(saved(tmp_path, x))[2], x.astype(np.float32))
+
+
+CODES = np.random.default_rng(3).integers(-128, 128, (40, 6)).astype(np.int8)
+COLUMN = np.random.default_rng(4).uniform(0.01, 0.1, 6)
+ROW = np.random.default_rng(5).uniform(0.01, 0.1, 40)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("batch", [30, 8 << 20])
+@pytest.mark.parametrize(
+    ("more", "value", "told"),
+    [
+        ({"scale": 0.5}, CODES * 0.5, "code * scale, one scale for all"),
+        ({"scale": np.float16([0.5])}, CODES * 0.5, "code * scale, one scale for all"),
+        ({"scale": COLUMN}, CODES * COLUMN, "code * scale, one scale a column"),
+        ({"scales": COLUMN[None]}, CODES * COLUMN, "code * scale, one scale a column"),
+        ({"scale": ROW}, CODES * ROW[:, None], "code * scale, one scale a row"),
+        ({"scale": ROW[:, None]}, CODES * ROW[:, None], "code * scale, one scale a row"),
+        (
+            {"scale": ROW, "zero_point": np.int8(3)},
+            (CODES - 3.0) * ROW[:, None],
+            "(code - zero_point) * scale",
+        ),
+        ({"scale": 2.0, "offset": COLUMN}, CODES * 2.0 + COLUMN, "code * scale + offset, one scale for all"),
+        ({"scale": COLUMN, "offset": ROW}, CODES * COLUMN + ROW[:, None], "code * scale + offset"),
+    ],
+)
+def test_codes_with_their_scale(save, batch, more, value, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "BATCH_BYTES", batch)
+    save(tmp_path / "v.npz", codes=CODES, ids=np.array([f"w{i}" for i in range(40)]), **more)
+    source, names, x = rows_of(tmp_path / "v.npz")
+    assert (source.dtype, source.rows, source.dim, names[:2]) == ("float32", 40, 6, ["w0", "w1"])
+    assert x.tobytes() == value.astype(np.float32).tobytes()
+    assert len(source.warnings) == 1
+    assert source.warnings[0].startswith(f"int8 codes became float32: {told}")
+
+
+def test_unsigned_codes_and_their_names(tmp_path):
+    codes = CODES.view(np.uint8)
+    np.savez(tmp_path / "v.npz", q=codes, scale=0.25, zero_point=np.uint8(128))
+    source, _, x = rows_of(tmp_path / "v.npz")
+    assert source.warnings == ("uint8 codes became float32: (code - zero_point) * scale, one scale for all",)
+    assert np.array_equal(x, (codes.astype(np.float32) - 128) / 4)
+    np.savez(tmp_path / "v.npz", codes=codes, other=codes, v=X, scale=np.ones((40, 1), np.float32))
+    assert "several tables of floats: codes, v" in refusal(tmp_path / "v.npz").message
+    assert np.array_equal(rows_of(tmp_path / "v.npz", options=Options(tensor="v"))[2], X)
+    assert np.array_equal(rows_of(tmp_path / "v.npz", options=Options(tensor="other"))[2], codes)
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({}, "holds integers (|i1), not floats"),
+        ({"scale": np.ones(7)}, "array 'scale': a shape of (7,) for codes of (40, 6)"),
+        ({"scale": np.ones((6, 1))}, "a shape of (6, 1)"),
+        ({"scale": np.array(["x"])}, "array 'scale': holds <U1, not numbers"),
+        ({"scale": 1.0, "offset": 1.0, "zero_point": 1}, "too many parameters of codes"),
+        ({"scale": 1.0, "scales": 1.0}, "too many parameters of codes"),
+    ],
+)
+def test_codes_without_a_scale_that_fits(more, what, tmp_path):
+    np.savez(tmp_path / "v.npz", codes=CODES, **more)
+    assert what in refusal(tmp_path / "v.npz").message
+
+
+def test_a_square_of_codes_needs_a_shape(tmp_path):
+    np.savez(tmp_path / "v.npz", codes=CODES[:6], scale=COLUMN)
+    assert "one a row or one a column?" in refusal(tmp_path / "v.npz").message
+    np.savez(tmp_path / "v.npz", codes=CODES[:6], scale=COLUMN[:, None])
+    assert np.array_equal(rows_of(tmp_path / "v.npz")[2], (CODES[:6] * COLUMN[:, None]).astype(np.float32))
+
+
+def test_codes_in_fortran_order_are_refused(tmp_path):
+    np.savez(tmp_path / "v.npz", codes=np.asfortranarray(CODES), scale=1.0)
+    assert "codes in Fortran order" in refusal(tmp_path / "v.npz").message
+
+
+def test_a_scale_shorter_than_it_says(tmp_path):
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (40, 1)}\n"
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8 * 39)
+    np.savez(tmp_path / "v.npz", codes=CODES)
+    with zipfile.ZipFile(tmp_path / "v.npz", "a") as archive:
+        archive.writestr("scale.npy", member)
+    assert "the header promises 40 rows, the file holds 39" in refusal(tmp_path / "v.npz").message
+
+
+def test_bare_codes_are_refused_with_the_way_to_scale_them(tmp_path):
+    error = refusal(saved(tmp_path, CODES))
+    assert "holds integers (|i1), not floats" in error.message
+    assert error.hint.startswith("numpy.savez('v.npz', codes=codes, scale=scale)")
+
+
 # -- ids beside ----------------------------------------------------------------------------------------------
 
 
@@ -225,8 +345,8 @@ def test_json_is_read_as_python_reads_it(tmp_path_factory, names, piece, ascii_o
     path = tmp_path_factory.mktemp("json") / "ids.json"
     path.write_text(json.dumps(names, ensure_ascii=ascii_only, indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ids, "_READ", piece)
-        assert [name for part in ids._json(path) for name in part.to_pylist()] == names
+        patch.setattr(json_strings, "_READ", piece)
+        assert list(json_strings.strings(path)) == names
 
 
 @pytest.mark.parametrize(
@@ -407,7 +527,7 @@ def test_word2vec_binary(feed, read, packed, tmp_path, monkeypatch):
         (binary([b"a"], X[:1], head="1 99999999"), "too wide"),
         (binary([b"a", b"\xff"], X[:2]), "row 1: the id is not UTF-8 text"),
         (b"no header here\n", "not a line of two integers"),
-        (b"\xba\x16\x4f\x2f\x0c\x00\x00\x00", "fastText model"),
+        (b"\xba\x16\x4f\x2f\x0c\x00\x00\x00", "truncated: it ends before its vectors"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])

