@@ -806,6 +806,8 @@ def derive(
         raise UsageError("give REF and --transform, or --stale, or a derived embedding and --forget")
     if refit and not stale:
         raise UsageError("--refit goes with --stale")
+    if transform is None and (params or any(given[k] for k in ("name", "to", "message", "alias"))):
+        raise UsageError("--as, --to, -p, -m and --alias go with --transform")
     with ctx.open() as registry, ctx.progress("deriving") as progress:
         done: tuple[deriving.Derived, ...] = ()
         if forget:
@@ -936,16 +938,19 @@ def dependent_list(ctx: Context, exit_code: bool) -> int:
 
 @dependent.command("done")
 @click.argument("name")
+@click.option(
+    "--built-from", metavar="REF", type=REF, help="What it holds now [default: the tracked version]."
+)
 @common
-def dependent_done(ctx: Context, name: str) -> None:
-    """Say that NAME was rebuilt from the version that it tracks.
+def dependent_done(ctx: Context, name: str, built_from: str | None) -> None:
+    """Say that NAME was rebuilt, from the version that it tracks or another.
 
-    Example: embreg dependent done faq-search
+    Example: embreg dependent done faq-search --built-from docs@7
     """
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        now = registry.dependent_done(name)
+        now = registry.dependent_done(name, built_from=built_from)
     ctx.show(documents.dependent(now), lambda: listing.dependents([now]))
 
 

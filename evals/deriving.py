@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..registry.derivations import Followed, Origin
-from ..registry.errors import Conflict, InputError, NotFound, UsageError, printable
+from ..registry.diff import Traits, repair
+from ..registry.errors import InputError, NotFound, UsageError, printable
 from ..registry.types import (
     LATEST,
     Derivation,
@@ -119,7 +120,7 @@ def derive(
     if alias is not None:
         check_alias(alias)
     child = check_name(name or f"{version.name}/{transform}", "name of an embedding")
-    _check_above(registry, child, version.name)
+    registry.check_derivable(child, version.name)
     done = _stored(registry, _fit(registry, version, target, transform, asked))
     origin = _origin(version, target, done, asked, track, str(to) if to is not None else None)
     registered = _register(registry, child, version, target, done, origin, message, alias, progress)
@@ -165,7 +166,12 @@ def _again(registry: Registry, following: Followed, refit: bool, progress: Progr
         raise NotFound(f"{following.child}: {state.reason}",
                        hint=f"derive it anew, or 'embreg derive --forget {following.child}'")  # fmt: skip
     version = registry.resolve(state.tracked)
-    keep = present is not None and not refit and state.repair in (Repair.ADD, Repair.UPDATE)
+    keep = (
+        present is not None
+        and not refit
+        and state.repair in (Repair.ADD, Repair.UPDATE)
+        and _still_fits(registry, following.child, present, state.tracked)
+    )
     if keep and present is not None:
         transform = Transform.from_arrays(registry.stored_arrays(present.fitted))
         done = _Fit(transform=transform, rows=present.fitted_rows, quality=present.quality,
@@ -180,16 +186,19 @@ def _again(registry: Registry, following: Followed, refit: bool, progress: Progr
     return Derived(registered=registered, derivation=origin.derivation, refitted=not keep)
 
 
-def _check_above(registry: Registry, child: str, parent: str) -> None:
-    """Refuse a child that its own parent comes from: each would make the other stale for ever."""
-    above = {f.child: f.state.tracks.rpartition("@")[0] for f in registry.derived()}
-    line = [parent]
-    while line[-1] != child and line[-1] in above and above[line[-1]] not in line:
-        line.append(above[line[-1]])
-    if line[-1] == child:
-        told = " from ".join(f"'{name}'" for name in line)
-        raise Conflict(f"'{child}' cannot be derived from itself: {told}" if len(line) > 1
-                       else f"'{child}' cannot be derived from itself", hint="name it with --as")  # fmt: skip
+def _still_fits(registry: Registry, child: str, present: Derivation, tracked: str) -> bool:
+    """Whether a fit is valid for the tracked version, as seen from the version that it was fitted on.
+
+    The registry judges from the last parent; many small changes since the fit may add up to a large one.
+    """
+    made = (registry.derivation(version.ref) for version in registry.versions(child))
+    fitted_on = next((d.parent for d in made if d is not None and d.fitted == present.fitted), present.parent)
+    try:
+        moved = registry.diff(fitted_on, tracked)
+    except NotFound:  # pruned: the last parent is all that is left to judge from
+        return True
+    action, _ = repair(moved, Traits(can_add=True, can_remove=True, trained_rows=present.fitted_rows))
+    return action is not Repair.REBUILD
 
 
 def transform_of(registry: Registry, ref: str | Ref) -> Transform:

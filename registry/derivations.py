@@ -65,8 +65,7 @@ def write(
     derivation = origin.derivation
     parent = catalog.resolve(session, to_ref(derivation.parent))
     target = catalog.resolve(session, to_ref(derivation.target)) if derivation.target else None
-    if parent.embedding_id == child.embedding_id:
-        raise Conflict(f"'{child.embedding.name}' cannot be derived from itself", hint="name it with --as")
+    check_ring(session, child.embedding.name, parent.embedding.name)
     row = session.get(DerivedRow, child.id)
     if row is None and not created:
         raise Conflict(
@@ -93,6 +92,22 @@ def write(
         transform=derivation.transform,
         fitted=derivation.fitted,
     )
+
+
+def check_ring(session: Session, child: str, parent: str) -> None:
+    """Refuse a child that its own parent comes from: each would make the other stale for ever.
+
+    Raises:
+        Conflict: as said; the message names the line of descent.
+    """
+    above = {d.child.name: d.embedding.name for d in session.scalars(select(DerivationRow))}
+    line = [parent]
+    while line[-1] != child and line[-1] in above and above[line[-1]] not in line:
+        line.append(above[line[-1]])
+    if line[-1] == child:
+        names = " from ".join(f"'{name}'" for name in line)
+        told = f": {names}" if len(line) > 1 else ""
+        raise Conflict(f"'{child}' cannot be derived from itself{told}", hint="name it with --as")
 
 
 def _follow(session: Session, parent: EmbeddingRow, child: EmbeddingRow, origin: Origin) -> DerivationRow:

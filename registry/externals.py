@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from . import catalog, dependents
 from .errors import Conflict, NotFound, UsageError, did_you_mean, printable
 from .home import Home, to_ref
-from .orm import ExternalRow
+from .orm import ExternalRow, VersionRow
 from .types import LATEST, Dependent, Ref, Repair, check_name, utc_now
 
 _MOST = 4096
@@ -35,9 +35,7 @@ def add(
     def transaction() -> Dependent:
         with home.database.write() as session:
             tracked = catalog.resolve(session, ref)
-            basis = catalog.resolve(session, to_ref(built_from)) if built_from is not None else tracked
-            if basis.embedding_id != tracked.embedding_id:
-                raise UsageError(f"'{built_from}' is no version of '{ref.name}'")
+            basis = _basis(session, tracked, built_from)
             if session.scalar(select(ExternalRow).where(ExternalRow.name == name)) is not None:
                 raise Conflict(f"there is a dependent '{name}'", hint=f"'embreg dependent rm {name}'")
             row = ExternalRow(
@@ -64,7 +62,14 @@ def add(
     return diffs.settle(transaction)
 
 
-def done(home: Home, name: str) -> Dependent:
+def _basis(session: Session, tracked: VersionRow, built_from: str | Ref | None) -> VersionRow:
+    basis = catalog.resolve(session, to_ref(built_from)) if built_from is not None else tracked
+    if basis.embedding_id != tracked.embedding_id:
+        raise UsageError(f"'{built_from}' is no version of '{tracked.embedding.name}'")
+    return basis
+
+
+def done(home: Home, name: str, built_from: str | Ref | None) -> Dependent:
     """Acknowledge that a dependent was rebuilt; see ``Registry.dependent_done``."""
     diffs = home.diffs()
 
@@ -74,12 +79,12 @@ def done(home: Home, name: str) -> Dependent:
             tracked = catalog.tracked(session, row.embedding, row.tracks)
             if tracked is None:
                 raise NotFound(f"'{row.embedding.name}@{row.tracks}' names no version any more")
-            row.basis, row.done_at = tracked, utc_now()
+            row.basis, row.done_at = _basis(session, tracked, built_from), utc_now()
             session.flush()
             dependents.judge(session, row, diffs)
             catalog.log_event(
                 session, home.actor, "external.done", name, embedding=row.embedding.name,
-                version=tracked.number,
+                version=row.basis.number,
             )  # fmt: skip
             return dependents.to_dependent(session, row)
 

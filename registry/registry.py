@@ -275,6 +275,15 @@ class Registry:
         with self._home.database.read() as session:
             return (derivations.followed(session, name),) if name else derivations.all_followed(session)
 
+    def check_derivable(self, child: str, parent: str) -> None:
+        """Refuse a derived embedding that its own parent comes from.
+
+        Raises:
+            Conflict: as said.
+        """
+        with self._home.database.read() as session:
+            derivations.check_ring(session, child, parent)
+
     def forget_derivation(self, name: str) -> None:
         """Let a derived embedding stand alone: its versions stay, nothing flags it any more."""
         derivations.forget(self._home, name)
@@ -561,11 +570,17 @@ class Registry:
 
         return externals.add(self._home, name, tracks, command=command, note=note, built_from=built_from)
 
-    def dependent_done(self, name: str) -> Dependent:
-        """Acknowledge that a dependent outside was rebuilt from the version that it tracks."""
+    def dependent_done(self, name: str, *, built_from: str | Ref | None = None) -> Dependent:
+        """Acknowledge that a dependent outside was rebuilt.
+
+        Args:
+            name: of the dependent.
+            built_from: the version that it holds now, if not the one that is tracked: another one may have
+                come while it was being built.
+        """
         from . import externals
 
-        return externals.done(self._home, name)
+        return externals.done(self._home, name, built_from)
 
     def remove_dependent(self, name: str) -> None:
         """Forget a dependent outside."""

@@ -1180,3 +1180,18 @@ def test_a_killed_repair_of_a_chain_is_taken_up_where_it_was_left(words: Registr
             assert not state(words, name).stale
     whole(words)
     assert unfinished >= 1, "the kills came too late to show anything"
+
+
+def test_many_small_changes_add_up_to_a_new_fit(registry: Registry) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((400, 8)).astype(np.float32)
+    ids = [f"w{i}" for i in range(400)]
+    registry.register("words", EmbeddingTable.from_arrays(ids, rows))
+    derive(registry, "words", "whiten", name="white")
+    kept = []
+    for step in range(4):  # 8% of the rows each time: never much since the last parent
+        rows[step * 32 : (step + 1) * 32] += 1
+        registry.register("words", EmbeddingTable.from_arrays(ids, rows))
+        (done,) = derive_stale(registry, "white")
+        kept.append(not done.refitted)
+    assert kept == [True, False, True, False]

@@ -381,3 +381,14 @@ def test_what_tracks_nothing_any_more_says_so(docs: Registry) -> None:
         docs.dependent_done("search")
     docs.register("docs", rows(110))
     assert (only(docs).state, only(docs).tracked) == ("fresh", "docs@3"), "the same rows are back"
+
+
+def test_done_names_the_version_it_was_built_from_where_another_came_meanwhile(registry: Registry) -> None:
+    from embreg import EmbeddingTable
+
+    for rows in (3, 4, 5):
+        registry.register("docs", EmbeddingTable.from_arrays(None, np.eye(rows, 8, dtype=np.float32)))
+    registry.add_dependent("faq", "docs", note="ask Ada", built_from="docs@1")
+    late = registry.dependent_done("faq", built_from="docs@2")
+    assert (late.built_from, late.state, late.reason) == ("docs@2", "stale", "1 rows added of 4")
+    assert registry.dependent_done("faq").state == "fresh"
