@@ -171,7 +171,7 @@ class Registry:
             format: insist on a format.
             ids: file with the ids of a bare array or token table: text lines, Parquet column, JSON list,
                 ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
-            id_column: column of a Parquet or Arrow file that holds the ids.
+            id_column: column (or field, or key) that holds the ids.
             vector_column: column that holds the vectors.
             tensor: array of an ``.npz``, or tensor of a checkpoint.
             encoding: of a text source.

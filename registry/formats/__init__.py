@@ -2,14 +2,15 @@
 
 ``open_source`` reads a header and promises the rows; ``write_table`` writes a table, whole or not at all.
 A format is chosen by suffix, then by its first bytes, and loaded when it is first needed. A module of a
-format has ``read(path, options) -> Source`` and, if it writes, ``write(table, dest, *, overwrite) -> notes``.
+format, or a value in a module of several, has ``read(path, options) -> Source`` and, if it writes,
+``write(table, dest, *, overwrite) -> notes``.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ import pyarrow as pa
 
 from ..errors import UnknownChoice, UsageError, printable
 from ..vectors import Batch
-from .base import GZIP, Options, Source, bad, once, open_bytes, reading
+from .base import Options, Source, bad, once, open_bytes, packed_away, reading
+from .compression import bare, codec_of
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
@@ -31,14 +33,15 @@ class Format:
     """One foreign format.
 
     Attributes:
-        module: in this package.
+        module: in this package; ``MODULE:VALUE`` where several formats share one.
         suffixes: of file names, lower case; the first format that has one writes it.
         magic: first bytes, where it has any of its own.
         takes: the options it understands.
-        packed: whether it is read and written through gzip.
+        packed: whether it is read and written through a compression, one piece after the other.
         index: how the name of a file ends that lists the shards of a divided one, which is read only.
         guest: suffixes of other formats that its files have as well, told by their first bytes.
         writes: whether it is written.
+        tokens: whether its tables have a row for each token.
     """
 
     name: str
@@ -50,12 +53,15 @@ class Format:
     index: str | None = None
     guest: tuple[str, ...] = ()
     writes: bool = True
+    tokens: bool = False
 
 
 _ARRAY = frozenset({"ids", "id_column", "encoding"})
 _NAMED = _ARRAY | {"tensor"}
 _TEXT = frozenset({"encoding"})
 _COLUMNS = frozenset({"id_column", "vector_column"})
+_RECORDS = _COLUMNS | _TEXT
+_FAISS = (b"IxF2", b"IxFI", b"IxFl", b"IxMp", b"IxM2", b"IxSQ", b"IxPq", b"IwFl", b"IwSq", b"IwPQ", b"IHNf")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 #: Every format by its name.
@@ -63,19 +69,30 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         f.name: f
         for f in (
-            Format(name="npy", module="npy", suffixes=(".npy",), magic=(b"\x93NUMPY",), takes=_ARRAY),
+            Format(name="npy", module="npy", suffixes=(".npy",), magic=(b"\x93NUMPY",), takes=_ARRAY,
+                   packed=True),
             Format(name="npz", module="npz", suffixes=(".npz",), magic=_ZIP, takes=_NAMED),
             Format(name="glove", module="glove", suffixes=(".txt", ".glove"), takes=_TEXT, packed=True),
             Format(name="word2vec", module="word2vec", suffixes=(".vec", ".w2v"), takes=_TEXT, packed=True),
             Format(name="word2vec-bin", module="word2vec_bin", suffixes=(".bin",), takes=_TEXT, packed=True),
+            Format(name="fasttext", module="fasttext", suffixes=(".ftz",), magic=(b"\xba\x16\x4f\x2f",),
+                   takes=_TEXT, packed=True, guest=(".bin",), writes=False),
+            Format(name="jsonl", module="jsonl", suffixes=(".jsonl", ".ndjson"), takes=_RECORDS, packed=True),
+            Format(name="csv", module="delimited:CSV", suffixes=(".csv",), takes=_RECORDS, packed=True),
+            Format(name="tsv", module="delimited:TSV", suffixes=(".tsv",), takes=_RECORDS, packed=True),
+            Format(name="tensorboard", module="tensorboard", suffixes=(), takes=_TEXT),
             Format(name="parquet", module="parquet", suffixes=(".parquet", ".pq"), magic=(b"PAR1",),
                    takes=_COLUMNS),
             Format(name="arrow", module="arrow", suffixes=(".arrow", ".feather", ".ipc", ".arrows"),
                    magic=(b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"), takes=_COLUMNS),
             Format(name="safetensors", module="safetensors", suffixes=(".safetensors",), takes=_NAMED,
-                   index=".safetensors.index.json"),
+                   index=".safetensors.index.json", tokens=True),
+            Format(name="hdf5", module="hdf5", suffixes=(".h5", ".hdf5", ".hdf"),
+                   magic=(b"\x89HDF\r\n\x1a\n",), takes=_NAMED),
+            Format(name="faiss", module="faiss_index", suffixes=(".faiss", ".index"), magic=_FAISS,
+                   takes=_ARRAY),
             Format(name="torch", module="torch_checkpoint", suffixes=(".pt", ".pth"), magic=_ZIP,
-                   takes=_NAMED, index=".bin.index.json", guest=(".bin",), writes=False),
+                   takes=_NAMED, index=".bin.index.json", guest=(".bin",), writes=False, tokens=True),
         )
     }
 )  # fmt: skip
@@ -83,6 +100,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _TEXTS = ("glove", "word2vec")
 _NEVER = (b"\0never",)
+#: What to write for users of a format that is read only.
+_INSTEAD = {"torch": "safetensors, which torch users read", "fasttext": "word2vec, which is fastText's .vec"}
 _DEFAULT = Options()
 
 
@@ -109,7 +128,10 @@ def open_source(
         raise UnknownChoice("format", format, FORMATS)
     head = _head(path)
     chosen = FORMATS[format] if format else _detect(path, head, options)
+    _check_packing(path, chosen)
     _check_options(chosen, options)
+    if not chosen.tokens:  # elsewhere a tokenizer tells of the encoder, not of the rows
+        options = replace(options, tokenizer=None)
     source: Source = _module(chosen).read(path, options)
     return source
 
@@ -146,7 +168,8 @@ def write_table(
 
     Args:
         table: what to write; it is streamed part by part.
-        dest: the file; ``.gz`` after a text or word2vec suffix compresses.
+        dest: the file; after the suffix of a text, of ``.bin`` or ``.npy``, another of ``.gz``, ``.bz2``,
+            ``.zst`` or ``.xz`` compresses.
         format: one of ``FORMATS``; by default told from the suffix.
         overwrite: whether a file that is there may be replaced.
 
@@ -167,13 +190,19 @@ def write_table(
         raise UsageError(f"{printable(str(dest))}: its suffix tells no format", hint=_choices())
     if not chosen.writes:
         raise UsageError(f"{printable(str(dest))}: {chosen.name} is read, not written",
-                         hint="export as safetensors, which torch users read")  # fmt: skip
+                         hint=f"export as {_INSTEAD[chosen.name]}")  # fmt: skip
+    codec = bare(dest)[1]
+    if codec and not chosen.packed:
+        raise UsageError(f"{printable(str(dest))}: {chosen.name} is not written through {codec.name}",
+                         hint=f"leave {codec.suffix} out")  # fmt: skip
     notes: tuple[str, ...] = _module(chosen).write(table, dest, overwrite=overwrite)
     return notes
 
 
 def _module(chosen: Format) -> Any:
-    return importlib.import_module(f".{chosen.module}", __name__)
+    module, _, value = chosen.module.partition(":")
+    found = importlib.import_module(f".{module}", __name__)
+    return getattr(found, value) if value else found
 
 
 def _choices() -> str:
@@ -181,7 +210,7 @@ def _choices() -> str:
 
 
 def _head(path: Path) -> bytes:
-    """Return the first bytes, inflated where they are gzip, of a file that is one and is not empty."""
+    """Return the first bytes, inflated where they are packed, of a file that is one and is not empty."""
     from . import torch_checkpoint
 
     with reading(path):
@@ -204,13 +233,9 @@ def _head(path: Path) -> bytes:
 
 
 def _by_suffix(path: Path) -> Format | None:
-    suffixes = [s.lower() for s in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    last = suffixes[-1 - packed :][:1]
-    return next(
-        (f for f in FORMATS.values() if last and last[0] in f.suffixes and (f.packed or not packed)),
-        None,
-    )
+    name, codec = bare(path)
+    last = name.suffix.lower()
+    return next((f for f in FORMATS.values() if last in f.suffixes and (f.packed or not codec)), None)
 
 
 def _detect(path: Path, head: bytes, options: Options) -> Format:
@@ -220,13 +245,13 @@ def _detect(path: Path, head: bytes, options: Options) -> Format:
         return indexed
     by_suffix = _by_suffix(path)
     by_magic = _by_magic(path, head, by_suffix)
-    if by_magic and by_magic is not by_suffix and _is_packed(path):
-        raise bad(path, "", f"{by_magic.name} inside gzip", "unpack it first: gunzip")
+    if by_magic:
+        _check_packing(path, by_magic)
     if by_suffix is None:
         if by_magic is None:
             raise bad(path, "", "neither its suffix nor its first bytes tell the format", _choices())
         return by_magic
-    if by_magic and path.suffix.lower() in by_magic.guest:
+    if by_magic and bare(path)[0].suffix.lower() in by_magic.guest:
         return by_magic
     if by_magic and by_magic is not by_suffix:
         raise bad(path, "", f"named as {by_suffix.name}, but it begins as {by_magic.name}",
@@ -250,15 +275,16 @@ def _by_magic(path: Path, head: bytes, by_suffix: Format | None) -> Format | Non
     return next((f for f in FORMATS.values() if head.startswith(f.magic or _NEVER)), None)
 
 
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == GZIP
+def _check_packing(path: Path, chosen: Format) -> None:
+    codec = codec_of(path)
+    if codec and not chosen.packed:
+        raise packed_away(path, chosen.name, codec)
 
 
 def _check_options(chosen: Format, options: Options) -> None:
     for field in fields(options):
         given = getattr(options, field.name) != field.default
-        if given and field.name not in chosen.takes:
+        if given and field.name not in chosen.takes | {"tokenizer"}:
             flag = "--" + field.name.replace("_", "-")
             raise UsageError(f"format {chosen.name} has no use for {flag}",
                              hint=f"leave {flag} out")  # fmt: skip

@@ -19,8 +19,9 @@ from .writing import pieces
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
 
-_VECTORS = ("vector", "vectors", "embedding", "embeddings", "emb")
-_IDS = ("id", "ids", "word", "token", "key", "name", "index", "__index_level_0__")
+#: What columns of vectors are called, and columns of ids, the likeliest first.
+VECTORS = ("vector", "vectors", "embedding", "embeddings", "emb")
+IDS = ("id", "ids", "word", "token", "key", "name", "index", "__index_level_0__")
 _RESERVED = ("id", "vector", "fingerprint")
 _FLOATS = {pa.float16(): np.float16, pa.float32(): np.float32, pa.float64(): np.float64}
 
@@ -64,9 +65,9 @@ def plan(path: Path, schema: pa.Schema, options: Options) -> Plan:
     source = _source_dtype(path, schema, vector, wide)
     kept, cast = target(source)
     rest = [f for f in schema if f.name not in (ident, vector, *wide) and not _print(f)]
-    attributes, renamed = _kept_names(rest)
+    attributes, renamed = kept_names(rest)
     told = _told(rest) if wide else ()
-    if ident and not options.id_column and ident.lower() not in _IDS:
+    if ident and not options.id_column and ident.lower() not in IDS:
         told += (f"ids were taken from column '{printable(ident, 40)}'",)
     return Plan(path=path, id=ident, vector=vector, wide=wide, attributes=attributes, source=source,
                 kept=kept, warnings=cast + renamed + told)  # fmt: skip
@@ -111,14 +112,14 @@ def _vector_column(path: Path, schema: pa.Schema, wanted: str | None) -> str | N
         return wanted
     lists = [f for f in schema if is_list(f.type)]
     floats = [f.name for f in lists if _storage(f.type).value_type in _FLOATS]
-    named = [name for name in floats if name.lower() in _VECTORS]
+    named = [name for name in floats if name.lower() in VECTORS]
     if len(floats) > 1 and len(named) != 1:
         raise bad(path, "", f"several columns of vectors: {', '.join(map(printable, floats))}",
                   "name one with --vector-column")  # fmt: skip
     if floats:
         return named[0] if named else str(floats[0])
     # A list of something else may still be what was meant; its type is then the error.
-    meant = [f.name for f in lists if f.name.lower() in _VECTORS]
+    meant = [f.name for f in lists if f.name.lower() in VECTORS]
     return str(meant[0]) if meant else None
 
 
@@ -126,7 +127,7 @@ def _id_column(schema: pa.Schema, vector: str | None) -> str | None:
     fields = [f for f in schema if f.name != vector]
     texts = [f.name for f in fields if is_text(f.type)]
     numbers = [f.name for f in fields if pa.types.is_integer(f.type) and not _print(f)]
-    for known in _IDS:
+    for known in IDS:
         for names in (texts, numbers):
             if found := [name for name in names if name.lower() == known]:
                 return str(found[0])
@@ -157,7 +158,8 @@ def _named(kind: pa.DataType) -> str:
     return printable(str(kind), 60)
 
 
-def _kept_names(fields: Sequence[pa.Field]) -> tuple[dict[str, str], tuple[str, ...]]:
+def kept_names(fields: Sequence[pa.Field]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the name that each attribute is kept under, and what to tell of those that another has."""
     names = {f.name for f in fields}
     kept, told = {}, []
     for field in fields:

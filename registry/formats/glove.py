@@ -1,4 +1,4 @@
-"""GloVe text: ``word number … number`` on each line, no header, gzip or not.
+"""GloVe text: ``word number … number`` on each line, no header, compressed or not.
 
 Words may hold spaces, quotes and any character but a line feed: lines are cut from the right.
 """
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from ..vectors import Batch
 from .base import Options, Source, bad, check_dim, no_rows, once
+from .compression import packed
 from .lines import line_chunks
 from .parsing import HEADER, Layout, head, rows, trailing_numbers
-from .writing import left_out, packed, publish, refuse_ids, text_pieces, text_rows
+from .writing import left_out, publish, refuse_ids, text_pieces, text_rows, widened
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
@@ -62,8 +63,8 @@ def write(table: EmbeddingTable, dest: Path, *, overwrite: bool) -> tuple[str, .
         InputError: an id holds a line feed, or ends in a space and a number.
     """
     with publish(dest, overwrite=overwrite) as file, packed(file, dest) as out:
-        for ids, vectors in text_pieces(table):
+        for ids, vectors, _ in text_pieces(table):
             for pattern, why in _FORBIDDEN:
                 refuse_ids(ids, pattern, why, "glove text")
             out.write(text_rows(ids, vectors))
-    return left_out(table, "glove text")
+    return widened(table) + left_out(table, "glove text")

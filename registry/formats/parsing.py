@@ -79,16 +79,25 @@ def rows(chunks: Iterator[Chunk], layout: Layout) -> Iterator[Batch]:
     Raises:
         InputError: as ``parse``, or a blank line between rows.
     """
+    return (parse(chunk, layout) for chunk in solid(chunks, layout.path))
+
+
+def solid(chunks: Iterator[Chunk], path: Path) -> Iterator[Chunk]:
+    """Yield chunks without the blanks at the ends of lines, and without blank lines at the end of the file.
+
+    Raises:
+        InputError: a blank line stands between two chunks; inside a chunk, its parser finds it.
+    """
     blank = 0
     for chunk in chunks:
         data = tidy(chunk.data)
         kept = data.rstrip(b"\n")
         if kept and blank:
-            raise bad(layout.path, f"line {blank}", "an empty line", "remove it")
+            raise bad(path, f"line {blank}", "an empty line", "remove it")
         if len(data) - len(kept) > 1 or not kept:
             blank = blank or chunk.line + kept.count(b"\n") + bool(kept)
         if kept:
-            yield parse(Chunk(chunk.line, data[: len(kept) + 1]), layout)
+            yield Chunk(chunk.line, data[: len(kept) + 1])
 
 
 def head(path: Path, encoding: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""word2vec text: a line ``rows dim``, then ``word number … number`` on each line, gzip or not.
+"""word2vec text: a line ``rows dim``, then ``word number … number`` on each line, compressed or not.
 
 Also what fastText calls ``.vec``. Words hold no spaces: a line with another number of fields is ragged.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..vectors import Batch
-from .base import GZIP, Options, Source, bad, check_dim, fewer, more, no_rows, once
+from .base import Options, Source, bad, check_dim, fewer, more, no_rows, once
+from .compression import codec_of, packed
 from .lines import Chunk, check_encoding, line_chunks
 from .parsing import HEADER, Layout, head, rows
-from .writing import left_out, packed, publish, refuse_ids, text_pieces, text_rows
+from .writing import left_out, publish, refuse_ids, text_pieces, text_rows, widened
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
@@ -59,10 +60,8 @@ def read(path: Path, options: Options) -> Source:
 
 def _plausible(path: Path, n: int, dim: int, encoding: str) -> None:
     """Refuse at once a header that promises more than the file has bytes for."""
-    with path.open("rb") as file:
-        packed = file.read(2) == GZIP
     least = n * (2 * dim + 1) - 1
-    if not packed and check_encoding(encoding) == "utf-8" and path.stat().st_size < least:
+    if not codec_of(path) and check_encoding(encoding) == "utf-8" and path.stat().st_size < least:
         raise fewer(path, n, "fewer")
 
 
@@ -96,7 +95,7 @@ def write(table: EmbeddingTable, dest: Path, *, overwrite: bool) -> tuple[str, .
     """
     with publish(dest, overwrite=overwrite) as file, packed(file, dest) as out:
         out.write(f"{table.rows} {table.dim}\n".encode())
-        for ids, vectors in text_pieces(table):
+        for ids, vectors, _ in text_pieces(table):
             refuse_ids(ids, "[ \n]", "a space or a line feed", "word2vec text")
             out.write(text_rows(ids, vectors))
-    return left_out(table, "word2vec text")
+    return widened(table) + left_out(table, "word2vec text")

@@ -1,4 +1,4 @@
-"""word2vec binary: a line ``rows dim``, then ``word``, a space and the float32 values, gzip or not.
+"""word2vec binary: a line ``rows dim``, then ``word``, a space and the float32 values, compressed or not.
 
 The original tool writes a line feed after each vector, gensim does not: both are read.
 """
@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pyarrow as pa
 
 from ..errors import InputError
 from ..vectors import Batch
 from .base import (
-    GZIP,
     Options,
     Source,
     bad,
@@ -27,9 +25,10 @@ from .base import (
     open_bytes,
     reading,
 )
-from .lines import check_encoding
+from .compression import codec_of, packed
+from .lines import check_encoding, decoded
 from .parsing import HEADER
-from .writing import left_out, packed, pieces, publish, refuse_ids
+from .writing import left_out, pieces, publish, refuse_ids, widened
 
 if TYPE_CHECKING:
     from ..tables import EmbeddingTable
@@ -59,7 +58,7 @@ def read(path: Path, options: Options) -> Source:
 
 def _header(path: Path, line: bytes) -> tuple[int, int]:
     if line.startswith(_FASTTEXT):
-        raise bad(path, "", "a fastText model, not word2vec binary", "import its .vec file")
+        raise bad(path, "", "a fastText model, not word2vec binary", "--format fasttext")
     header = HEADER.fullmatch(line.rstrip(b"\n"))
     if not header or not line.endswith(b"\n"):
         raise bad(path, "header", "not a line of two integers, rows and dimension",
@@ -72,10 +71,8 @@ def _header(path: Path, line: bytes) -> tuple[int, int]:
 
 def _plausible(path: Path, start: int, n: int, dim: int) -> None:
     """Refuse at once a header that promises more than the file has bytes for."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == GZIP
     size = path.stat().st_size - start
-    if not zipped and size < n * (4 * dim + 1):
+    if not codec_of(path) and size < n * (4 * dim + 1):
         raise fewer(path, n, f"at most {size // (4 * dim + 1)}")
 
 
@@ -123,21 +120,7 @@ def _batch(path: Path, names: list[bytes], values: list[bytes], start: int, dim:
     # A bytearray, unlike bytes, gives an array that its receiver may write to.
     flat = np.frombuffer(bytearray().join(values), dtype="<f4").astype(np.float32, copy=False)
     words = [name.lstrip(b"\n") for name in names]
-    return Batch(vectors=flat.reshape(-1, dim), ids=_decode(path, words, start, encoding))
-
-
-def _decode(path: Path, words: list[bytes], start: int, encoding: str) -> pa.Array:
-    text: list[str] = []
-    for row, word in enumerate(words, start):
-        try:
-            text.append(word.decode(encoding))
-        except UnicodeDecodeError as exc:
-            raise bad(path, f"row {row}", f"the id is not {encoding.upper()} text",
-                      "name the ids' encoding with --encoding, for example latin-1") from exc  # fmt: skip
-    try:
-        return pa.array(text, pa.large_string())
-    except UnicodeEncodeError as exc:
-        raise bad(path, "", f"ids of rows {start} and on are not {encoding.upper()} text") from exc
+    return Batch(vectors=flat.reshape(-1, dim), ids=decoded(path, words, start, encoding))
 
 
 def write(table: EmbeddingTable, dest: Path, *, overwrite: bool) -> tuple[str, ...]:
@@ -156,4 +139,4 @@ def write(table: EmbeddingTable, dest: Path, *, overwrite: bool) -> tuple[str, .
                 if len(word) > _MAX_WORD:
                     raise InputError("an id over 1 MiB", hint="export as parquet")
                 out.write(b"%b %b" % (word, data[i * width : (i + 1) * width]))
-    return left_out(table, "word2vec binary")
+    return widened(table) + left_out(table, "word2vec binary")

@@ -23,8 +23,10 @@ from embreg.registry.tables import EmbeddingTable, Part
 from embreg.registry.types import Space
 
 X = np.array([[0.1, -0.0, 1e-45], [3.4028235e38, 1 / 3, -7]], dtype=np.float32)
-NAMES = sorted(name for name, kind in FORMATS.items() if kind.writes)
-TEXT = ("glove", "word2vec", "word2vec-bin")
+NAMES = sorted(name for name, kind in FORMATS.items() if kind.writes and kind.suffixes)
+TEXT = ("glove", "word2vec", "word2vec-bin", "jsonl", "csv", "tsv")
+COLUMNS = ("parquet", "arrow", "jsonl", "csv", "tsv")
+FLOAT32 = (*TEXT, "faiss")
 
 
 def table_of(ids, x, **attributes) -> EmbeddingTable:
@@ -66,11 +68,12 @@ def words(name: str, count: int):
     return st.lists(st.text(letters, max_size=5) | allowed, min_size=count, max_size=count)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# HDF5 is read in processes of their own, which take their time: it has fewer examples in a test of its own.
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"hdf5"}))
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_export_reads_back_the_same(name, data, tmp_path):
-    dtype = data.draw(st.sampled_from(["float32", "float16"])) if name not in TEXT else "float32"
+    dtype = data.draw(st.sampled_from(["float32", "float16"])) if name not in FLOAT32 else "float32"
     element = floats if dtype == "float32" else st.floats(width=16, allow_nan=False)
     x = data.draw(hnp.arrays(dtype, shapes, elements=element))
     ids = data.draw(words(name, len(x)))
@@ -79,7 +82,8 @@ def test_an_export_reads_back_the_same(name, data, tmp_path):
     try:
         write_table(table, path, overwrite=True)
     except InputError as refused:
-        reasons = {"glove": ("number after a space", "U+FEFF"), "npz": ("NUL",)}
+        reasons = {"glove": ("number after a space", "U+FEFF"), "npz": ("NUL",),
+                   "jsonl": ("NaN or infinity",)}  # fmt: skip
         assert any(reason in refused.message for reason in reasons.get(name, ()))
         return
     found, y, attributes = contents(path, format=name)
@@ -98,28 +102,28 @@ def test_an_export_is_recognised_by_its_suffix(name, tmp_path):
         assert x.tobytes() == X.tobytes()
 
 
-@pytest.mark.parametrize("name", ["parquet", "arrow"])
+@pytest.mark.parametrize("name", COLUMNS)
 def test_attributes_survive_where_there_are_columns(name, tmp_path):
     table = in_parts(table_of(["b", "a"], X, freq=[3, None], tag=["x", "y"]), 1)
     assert write_table(table, path_of(tmp_path, name)) == ()
     assert contents(path_of(tmp_path, name))[2] == {"freq": [3, None], "tag": ["x", "y"]}
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"parquet", "arrow"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(COLUMNS)))
 def test_attributes_that_are_left_out_are_told(name, tmp_path):
     notes = write_table(table_of(["b", "a"], X, freq=[3, 4]), path_of(tmp_path, name))
-    assert len(notes) == 1
+    assert [note for note in notes if "attributes" in note] == [notes[0]]
     assert notes[0].endswith(": freq")
 
 
-@pytest.mark.parametrize("name", TEXT)
+@pytest.mark.parametrize("name", FLOAT32)
 def test_float16_becomes_float32_in_text_without_loss(name, tmp_path):
     x = X.clip(-9, 9).astype(np.float16)
     write_table(table_of(["b", "a"], x), path_of(tmp_path, name))
     assert np.array_equal(contents(path_of(tmp_path, name), format=name)[1], x.astype(np.float32))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"jsonl"}))
 def test_nan_and_infinity_pass_through(name, tmp_path):
     x = np.array([[np.nan, np.inf], [-np.inf, 1]], dtype=np.float32)
     write_table(table_of(["b", "a"], x), path_of(tmp_path, name))
@@ -197,12 +201,14 @@ def test_a_suffix_that_lies_names_the_format(tmp_path):
     assert caught.value.hint == "--format parquet"
 
 
-def test_an_array_inside_gzip(tmp_path):
-    write_table(table_of(["b", "a"], X), tmp_path / "v.npy")
-    for name in ("v.npy.gz", "v.txt"):
-        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "v.npy").read_bytes()))
-        with pytest.raises(InputError, match="npy inside gzip"):
-            open_source(tmp_path / name)
+def test_what_is_read_here_and_there_inside_gzip(tmp_path):
+    write_table(table_of(["b", "a"], X), tmp_path / "v.parquet")
+    for name in ("v.parquet.gz", "v.txt"):
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / "v.parquet").read_bytes()))
+        for insist in (None, "parquet"):
+            with pytest.raises(InputError, match="parquet inside gzip") as caught:
+                open_source(tmp_path / name, format=insist)
+            assert caught.value.hint == f"unpack it first: gunzip {name}"
 
 
 def test_an_unknown_format(tmp_path):
@@ -314,7 +320,7 @@ def test_ids_of_another_array_are_not_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("name", "word"),
     [("glove", "a\nb"), ("glove", "a 7"), ("glove", "\ufeffa"), ("word2vec", "a b"), ("word2vec", "a\nb"),
-     ("word2vec-bin", "a b"), ("word2vec-bin", "\na"), ("npz", "a\0")],
+     ("word2vec-bin", "a b"), ("word2vec-bin", "\na"), ("npz", "a\0"), ("hdf5", "a\0b")],
 )  # fmt: skip
 def test_ids_that_a_format_cannot_hold_leave_nothing_behind(name, word, tmp_path):
     with pytest.raises(InputError, match="cannot hold") as caught:
@@ -375,9 +381,11 @@ def test_a_full_disk(name):
 
 def test_every_format_keeps_the_contract():
     shared = {"__init__", "base", "lines", "parsing", "arrays", "columns", "ids", "writing",
-              "checkpoints", "documents", "tokenizers"}  # fmt: skip
+              "checkpoints", "documents", "tokenizers", "compression", "subwords", "records",
+              "vectortext", "attributes", "headers", "json_rows", "roles", "json_strings", "scaled",
+              "child", "hdf5_child", "faiss_child"}  # fmt: skip
     modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")} - shared
-    assert modules == {f.module for f in FORMATS.values()}
+    assert modules == {f.module.partition(":")[0] for f in FORMATS.values()}
     for name, kind in FORMATS.items():
         module = package._module(kind)
         assert (kind.name, bool(module.__doc__)) == (name, True)
