@@ -646,7 +646,10 @@ def index() -> None:
 @click.argument("name", metavar="INDEX")
 @click.argument("ref", type=REF)
 @click.option(
-    "--factory", metavar="S", required=True, help="A faiss.index_factory string: Flat, HNSW32, IVF1024,Flat …"
+    "--factory",
+    metavar="S",
+    required=True,
+    help="A FAISS factory string: Flat, HNSW32, IVF1024,Flat, BFlat …",
 )
 @click.option("--search", metavar="P=V", default="", help="FAISS search parameters: nprobe=16, efSearch=64 …")
 @click.option("--track", metavar="ALIAS", default="latest", show_default=True, help="Whose moves it follows.")

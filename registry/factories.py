@@ -216,11 +216,10 @@ def _refuse_type(index: Any, factory: str) -> None:
             f"factory '{printable(factory)}' makes codes that cannot be searched", hint="put IVF before it"
         )
     if isinstance(inner, faiss.IndexRefine):
-        store = layers(inner.refine_index)[-1]
-        if not isinstance(store, faiss.IndexFlatCodes):
+        *around, store = layers(inner.refine_index)
+        if any(_has_ids(layer) for layer in around) or not isinstance(store, faiss.IndexFlatCodes):
             raise UsageError(
-                f"factory '{printable(factory)}': FAISS does not survive refining by a "
-                f"{type(store).__name__}",
+                f"factory '{printable(factory)}': FAISS does not survive refining by such an index",
                 hint="refine by codes: RFlat, Refine(SQ8), Refine(PQ25)",
             )
 

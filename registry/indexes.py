@@ -32,9 +32,9 @@ from .vectors import Vectors, hash_ids, row_norms, split, unit_rows
 _BLOCK = 65536
 _MIN_TRAINING = 100_000
 _POINTS_PER_CENTROID = 256
-#: Rows that a training set leaves out, to be measured on: a tenth, at most so many, of tables from 1,000 on.
+#: Rows that a training set leaves out, to be measured on: a tenth, at most so many, of tables from 5,000 on.
 HELD_OUT = 10_000
-_HOLDS_OUT_FROM = 1000
+_HOLDS_OUT_FROM = 5000
 #: Longest row whose products with others still fit float32; beyond, FAISS aborts the process.
 _LONGEST = 1e18
 #: First bytes of a file that holds an index of bits.
@@ -125,6 +125,8 @@ def build(
     if not built.traits.can_add:  # it takes all rows at once
         _refuse_repeats(built, table, factory)
         _append(built, table.vectors, table.ids.combine_chunks())
+        if progress is not None:
+            progress("rows", table.rows, table.rows)
         return built
     for block in table.blocks(_BLOCK):
         _append(built, block.vectors, block.ids)
@@ -155,7 +157,7 @@ def held_out(built: Built, table: EmbeddingTable) -> NDArray[np.int64]:
 
     On the rows it was trained on a codebook looks better than it is (PQ10 on 10,000 rows of GloVe: by 17%),
     and other rows would look worse than they are beside them. It is a tenth of the rows, at most 10,000,
-    those with the smallest id hashes; none of a table below 1,000 rows, or below twice the largest codebook.
+    those with the smallest id hashes; none of a table below 5,000 rows, or below twice the largest codebook.
     """
     if table.rows < max(_HOLDS_OUT_FROM, 2 * factories.largest_codebook(built.index)):
         return np.zeros(0, dtype=np.int64)
@@ -171,14 +173,16 @@ def smallest_hashes(table: EmbeddingTable, rows: NDArray[np.int64], count: int) 
 
 
 def _refuse_repeats(built: Built, table: EmbeddingTable, factory: str) -> None:
-    """Refuse rows that an NSG never finishes with: more copies of one than it has links."""
+    """Refuse rows that an NSG never finishes with: about as many copies of each as it has links.
+
+    From half as many on, most of its copies cannot be reached any more.
+    """
     graph = factories.layers(built.index)[-1]
     codes = graph.storage.sa_encode(factories.transformed(built.index, fed(built, table.vectors)))
     _, counts = np.unique(codes.view(f"V{codes.shape[1]}"), return_counts=True)
-    if counts.max(initial=0) > graph.nsg.R:
+    if counts.max(initial=0) > graph.nsg.R // 2:
         raise IndexFailed(
-            f"'{printable(factory)}': {counts.max():,} rows are alike, more than its {graph.nsg.R} links; "
-            "FAISS would never finish",
+            f"'{printable(factory)}': {counts.max():,} rows are alike, too many for {graph.nsg.R} links",
             hint="take HNSW32, which bears repeated rows",
         )
 

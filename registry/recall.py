@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from .indexes import Built, prepared, search
 from .tables import EmbeddingTable
-from .vectors import Vectors, hash_ids
+from .vectors import hash_ids, split
 
 RECALL_K = 10
 RECALL_QUERIES = 1000
 _BLOCK = 1 << 18
+_QUERIES = 256
 _TIE = 1e-6
 
 
@@ -49,25 +50,40 @@ def recall(
     slots, _ = search(built, asked, k + 1)
     answers = table.lookup(built.slots.take(pa.array(np.maximum(slots, 0).ravel()))).reshape(slots.shape)
     answers[slots < 0] = -1
-    hits = np.zeros(len(rows))
-    for i, row in enumerate(rows):
-        found = np.unique(answers[i][(answers[i] >= 0) & (answers[i] != row)])
-        exact = _distances(asked[i], prepared(table.take(found), built.metric), built.metric)
-        hits[i] = min(k, int(np.count_nonzero(exact <= threshold[i])))
+    distances = _distances(asked, answers, table, built.metric)
+    counted = (answers >= 0) & (answers != rows[:, None]) & ~_repeated(answers)
+    hits = np.minimum(k, (counted & (distances <= threshold[:, None])).sum(axis=1))
     shares = hits / k
     return Recall(
         value=float(shares.mean()), error=float(shares.std() / np.sqrt(len(rows))), queries=len(rows), k=k
     )
 
 
-def _distances(query: Vectors, x: Vectors, metric: str) -> NDArray[np.float64]:
-    """Return distances in float64: 1 - cosine, negated inner product, or squared L2."""
-    q, y = query.astype(np.float64), x.astype(np.float64)
-    if metric == "l2":
-        gap: NDArray[np.float64] = ((y - q) ** 2).sum(axis=1)
-        return gap
-    product: NDArray[np.float64] = y @ q
-    return 1 - product if metric == "cosine" else -product
+def _repeated(answers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which answers of a query ``(q, m)`` it was given before."""
+    same = answers[:, :, None] == answers[:, None, :]
+    before: NDArray[np.bool_] = np.tril(same, -1).any(axis=2)
+    return before
+
+
+def _distances(
+    asked: NDArray[np.float32], answers: NDArray[np.int64], table: EmbeddingTable, metric: str
+) -> NDArray[np.float64]:
+    """Return the distances ``(q, m)`` in float64 of queries to the rows that answer them.
+
+    They are 1 - cosine, negated inner products, or squared L2; of a row -1, those to row 0.
+    """
+    out = np.empty(answers.shape)
+    for piece in split(len(asked), _QUERIES):
+        rows = np.maximum(answers[piece], 0)
+        x = prepared(table.take(rows.ravel()), metric).reshape(*rows.shape, -1).astype(np.float64)
+        q = asked[piece].astype(np.float64)
+        if metric == "l2":
+            out[piece] = ((x - q[:, None]) ** 2).sum(axis=2)
+        else:
+            product = np.einsum("qmd,qd->qm", x, q)
+            out[piece] = 1 - product if metric == "cosine" else -product
+    return out
 
 
 def _kth_exact(
@@ -86,13 +102,11 @@ def _kth_exact(
         best_rows = np.concatenate([best_rows, found + block.start], axis=1)
         keep = np.argsort(best, axis=1, kind="stable")[:, : k + 1]
         best, best_rows = np.take_along_axis(best, keep, 1), np.take_along_axis(best_rows, keep, 1)
-    limit = np.empty(len(rows))
-    for i, row in enumerate(rows):
-        others = best_rows[i][best_rows[i] != row][:k]
-        others = others[others >= 0]  # rows whose products overflow are found by nobody
-        if not len(others):
-            limit[i] = np.inf
-            continue
-        last = float(_distances(asked[i], prepared(table.take(others), metric), metric).max())
-        limit[i] = last + _TIE * abs(last) + _TIE * 1e-3  # the tiny: exact duplicates are at distance 0
+    own_last = np.argsort(best_rows == rows[:, None], axis=1, kind="stable")
+    others = np.take_along_axis(best_rows, own_last, 1)[:, :k]
+    distances = _distances(asked, others, table, metric)
+    distances[others < 0] = -np.inf  # rows whose products overflow are found by nobody
+    last = distances.max(axis=1)
+    # The tiny: exact duplicates are at distance 0. A query without others has no limit.
+    limit: NDArray[np.float64] = np.where(np.isinf(last), np.inf, last + _TIE * np.abs(last) + _TIE * 1e-3)
     return limit

@@ -142,6 +142,7 @@ def _present(home: Home, name: str) -> tuple[IndexState, int, OldBuild, str]:
             ids_digest=row.ids_digest,
             trained_rows=row.trained_rows,
             recall=row.recall,
+            health=row.health,
         )
         return dependents.to_state(session, index), row.id, build, row.version.digest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import faiss
@@ -17,14 +18,14 @@ from embreg.registry.diff import Traits, compare, repair
 from embreg.registry.errors import IndexFailed, InputError, UsageError
 from embreg.registry.types import Repair
 
-ROWS, GROWN = 1500, 1650
+ROWS, GROWN = 1200, 1248
 
 
 @dataclass(frozen=True)
 class Family:
     """What is expected of one factory string.
 
-    ``recall`` is a floor of recall@10 on 1,500 words of GloVe 50d; ``can`` holds a for add, r for remove;
+    ``recall`` is a floor of recall@10 on 1,200 words of GloVe 50d; ``can`` holds a for add, r for remove;
     ``scan`` is False where an answer is no plain scan (a graph, a hash), and a removal is no filter.
     """
 
@@ -70,9 +71,8 @@ FAMILIES = [
     Family("IDMap2,SQ8", 0.95),
     Family("IDMap2,HNSW16", 0.9, can="a", trained=False, scan=False),
     Family("IDMap,IVF16,Flat", 0.95, can="a", search="nprobe=8"),
-    Family("OPQ10_40,IDMap,PQ10x4", 0.3),
-    Family("OPQ10,PQ10x4", 0.3),
-    Family("OPQ10_40,IVF16,PQ10x4", 0.3, search="nprobe=8"),
+    Family("OPQ4_20,IDMap,PQ4x4", 0.15),
+    Family("OPQ4_20,IVF16,PQ4x4", 0.15, search="nprobe=8"),
     Family("PCA20,Flat", 0.35),
     Family("PCAW20,Flat", 0.3, metric="l2"),
     Family("PCAR40,IVF16,SQ8", 0.5, search="nprobe=8"),
@@ -123,6 +123,15 @@ def revised(table: EmbeddingTable) -> EmbeddingTable:
     return EmbeddingTable.from_arrays(table.ids_of(range(60, GROWN + 30)), vectors[60:])
 
 
+def outgrown(table: EmbeddingTable) -> EmbeddingTable:
+    """The table with one row more than as many again."""
+    more = table.rows + 1
+    ids = [*table.ids.to_pylist(), *(f"more {i}" for i in range(more))]
+    return EmbeddingTable.from_arrays(
+        ids, np.concatenate([table.vectors, np.resize(table.vectors, (more, 50))])
+    )
+
+
 class Life:
     """Builds and repairs of one family, as the registry asks for them."""
 
@@ -168,6 +177,12 @@ def blobs(tmp_path) -> BlobStore:
     return store
 
 
+def _fell(family: Family, build: NewBuild) -> bool:
+    """Whether recall fell by a repair: on few rows that may happen to what was trained on all of them."""
+    assert build.note == "" or (family.trained and build.note.startswith("recall fell"))
+    return build.note != ""
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_the_life_of_an_index(family: Family, words: EmbeddingTable, blobs: BlobStore, capfd) -> None:
     life = Life(family, blobs)
@@ -180,18 +195,21 @@ def test_the_life_of_an_index(family: Family, words: EmbeddingTable, blobs: Blob
     assert built.recall is not None
     assert built.recall >= family.recall
 
+    action, reason = repair(compare(small, outgrown(small), old_ref="a", new_ref="b"), built.traits)
+    assert ("outgrew" in reason) is family.trained
+    assert action is (Repair.ADD if can_add and not family.trained else Repair.REBUILD)
+
     action, added = life.repair(built, small, grown)
-    assert (action, added.method) == ((Repair.ADD, "add") if can_add else (Repair.REBUILD, "build"))
-    assert added.note == ""
+    assert action is (Repair.ADD if can_add else Repair.REBUILD)
+    kept = can_add and not _fell(family, added)
+    assert added.method == ("add" if kept else "build")
     assert added.rows == GROWN
-    assert added.traits.trained_rows == (trained_rows if can_add or not family.trained else GROWN)
+    assert added.traits.trained_rows == (trained_rows if kept or not family.trained else GROWN)
     assert added.recall >= built.recall - 0.05
 
     action, updated = life.repair(added, grown, mixed)
-    assert (action, updated.method) == (
-        (Repair.UPDATE, "update") if can_remove else (Repair.REBUILD, "build")
-    )
-    assert updated.note == ""
+    assert action is (Repair.UPDATE if can_remove else Repair.REBUILD)
+    assert updated.method == ("update" if can_remove and not _fell(family, updated) else "build")
     assert updated.rows == mixed.rows
     assert updated.recall >= built.recall - 0.05
     index = life.load(updated)
@@ -203,11 +221,44 @@ def test_the_life_of_an_index(family: Family, words: EmbeddingTable, blobs: Blob
     assert capfd.readouterr() == ("", "")
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An index of 1,200 words before and after it was stored and read."""
+
+    built: indexes.Built
+    again: indexes.Built
+
+
+@pytest.fixture(scope="module")
+def stored(words: EmbeddingTable, tmp_path_factory) -> Callable[[Family], Stored]:
+    folder, done = tmp_path_factory.mktemp("stored"), {}
+
+    def make(family: Family) -> Stored:
+        if family not in done:
+            table = part_of(words, range(ROWS))
+            built = indexes.build(table, family.factory, family.metric, search=family.search)
+            indexes.write(built, folder / "index")
+            slots = indexes.parse_slots(b"".join(map(bytes, indexes.serialise_slots(built.slots))))
+            again = indexes.read(folder / "index", slots, family.metric, built.trained_rows)
+            done[family] = Stored(built=built, again=again)
+        return done[family]
+
+    return make
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_a_stored_index_answers_as_before(family: Family, words: EmbeddingTable, stored) -> None:
+    index, asked = stored(family), words.take(range(40))
+    assert index.again.traits == index.built.traits
+    assert answers(index.again, asked, 10) == answers(index.built, asked, 10)
+
+
 @pytest.mark.parametrize("family", [f for f in FAMILIES if "r" in f.can and f.scan], ids=str)
-def test_a_removal_leaves_the_other_answers_as_they_were(family: Family, words: EmbeddingTable) -> None:
+def test_a_removal_leaves_the_other_answers_as_they_were(
+    family: Family, words: EmbeddingTable, stored
+) -> None:
     """What is found afterwards is what was found before, without the rows that went: slots stay right."""
-    table = part_of(words, range(ROWS))
-    built = indexes.build(table, family.factory, family.metric, search=family.search)
+    built, table = stored(family).again, part_of(words, range(ROWS))
     asked = table.take(range(300, 340))
     before = answers(built, asked, 200)
     gone = table.ids_of(np.random.default_rng(1).permutation(ROWS)[:100])
@@ -222,27 +273,19 @@ def test_a_removal_leaves_the_other_answers_as_they_were(family: Family, words: 
         assert all(scores.get(i, s) == pytest.approx(s, rel=1e-5, abs=1e-5) for i, s in now)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_a_stored_index_answers_as_before(family: Family, words: EmbeddingTable, tmp_path) -> None:
-    table = part_of(words, range(400))
-    built = indexes.build(table, family.factory,
-                          family.metric, search=family.search)  # fmt: skip
-    indexes.write(built, tmp_path / "index")
-    slots = indexes.parse_slots(b"".join(map(bytes, indexes.serialise_slots(built.slots))))
-    again = indexes.read(tmp_path / "index", slots, family.metric, built.trained_rows)
-    assert again.traits == built.traits
-    assert answers(again, table.take(range(40)), 10) == answers(built, table.take(range(40)), 10)
-
-
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f.trained], ids=str)
-def test_growth_beyond_the_training_asks_for_a_rebuild(family: Family, words: EmbeddingTable) -> None:
-    built = indexes.build(part_of(words, range(400)), family.factory, family.metric, search=family.search)
-    assert built.traits.trained_rows == 400
-    old, twice, more = (part_of(words, range(n)) for n in (400, 800, 801))
-    assert repair(compare(old, twice, old_ref="a", new_ref="b"), built.traits)[0] is Repair.ADD
-    action, reason = repair(compare(old, more, old_ref="a", new_ref="b"), built.traits)
-    assert action is Repair.REBUILD
-    assert "outgrew the 400 rows" in reason
+@pytest.mark.parametrize("family", [f for f in FAMILIES if not {"a", "r"} <= set(f.can)], ids=str)
+def test_what_a_type_cannot_do_is_told(family: Family, words: EmbeddingTable, stored) -> None:
+    built, table = stored(family).again, part_of(words, range(ROWS))
+    if "r" not in family.can:
+        gone = table.ids.slice(0, 1).combine_chunks()
+        with pytest.raises(IndexFailed, match="cannot remove"):
+            indexes.revise(built, table, indexes.Revision(gone=gone, fresh=np.zeros(0, dtype=np.int64)))
+    if "a" not in family.can:
+        fresh = np.arange(ROWS, GROWN)
+        with pytest.raises(IndexFailed, match="could not add"):
+            indexes.revise(
+                built, words, indexes.Revision(gone=table.ids.slice(0, 0).combine_chunks(), fresh=fresh)
+            )
 
 
 def test_the_bits_are_the_signs_and_the_scores_hamming_distances(words: EmbeddingTable) -> None:
@@ -275,7 +318,7 @@ def test_polysemous_training_is_left_out_unless_a_search_uses_it(words: Embeddin
     refined = factories.create("OPQ10,IDMap,PQ10x4,RFlat", "", 50, "l2")
     assert not factories.layers(factories.layers(refined)[-1].base_index)[-1].do_polysemous_training
     table = part_of(words, range(300))
-    plain, spared = faiss.index_factory(50, "PQ10x4"), indexes.build(table, "PQ10x4", "l2")
+    plain, spared = faiss.index_factory(50, "PQ2x4"), indexes.build(table, "PQ2x4", "l2")
     plain.pq.cp.min_points_per_centroid = 1
     plain.train(table.vectors)
     plain.add(table.vectors)
@@ -318,11 +361,12 @@ def test_search_parameters_that_are_not_there(factory: str, search: str) -> None
 
 #: All of these parse; in FAISS 1.15 building or searching them then aborts, hangs, or takes all memory.
 DEADLY = [
-    "HNSW0", "HNSW1", "HNSW1,Flat", "IDMap,HNSW1", "HNSW65536", "NSG0", "NSG2", "NSG4", "NSG1000", "BHNSW0", "BHNSW1",
-    "PCA0,Flat", "RR0,Flat", "OPQ0,PQ10", "OPQ10_0,PQ10x4", "ITQ0,Flat", "IVF0,Flat", "BIVF0", "IVF16_HNSW1,Flat",
-    "IVF16(HNSW1),Flat", "IVF4(IVF0,Flat),Flat", "PQ10x0", "PQ10x4fs_0", "RQ0x4", "RQ4x0", "LSQ0x4", "LSQ4x0",
-    "PRQ2x0x4", "PLSQ2x2x0", "IMI2x13,Flat", "IVF99999999,Flat", "IVF99999999999999999999,Flat", "Pad99999999,Flat",
-    "BHash0", "Residual0,PQ10", "Residual2x4,PQ10", "ZnLattice5x10_6", "IVF16,FlatPanorama0", "Flat,Refine(HNSW1)",
+    "HNSW0", "HNSW1", "HNSW1,Flat", "IDMap,HNSW1", "HNSW65536", "NSG0", "NSG2", "NSG4", "NSG1000",
+    "BHNSW0", "BHNSW1", "PCA0,Flat", "RR0,Flat", "OPQ0,PQ10", "OPQ10_0,PQ10x4", "ITQ0,Flat",
+    "IVF0,Flat", "BIVF0", "IVF16_HNSW1,Flat", "IVF16(HNSW1),Flat", "IVF4(IVF0,Flat),Flat", "PQ10x0",
+    "PQ10x4fs_0", "RQ0x4", "RQ4x0", "LSQ0x4", "LSQ4x0", "PRQ2x0x4", "PLSQ2x2x0", "IMI2x13,Flat",
+    "IVF99999999,Flat", "IVF99999999999999999999,Flat", "Pad99999999,Flat", "BHash0", "Residual0,PQ10",
+    "Residual2x4,PQ10", "ZnLattice5x10_6", "IVF16,FlatPanorama0", "Flat,Refine(HNSW1)",
     "Flat,Refine(IVF4,Flat)", "Flat,Refine(IDMap,Flat)", "Flat,Refine(PQ10x4fs)",
 ]  # fmt: skip
 
@@ -344,10 +388,10 @@ def test_factories_that_need_more_rows_than_there_are(factory: str, rows: int) -
 
 def test_an_nsg_of_more_copies_than_links_is_refused(words: EmbeddingTable) -> None:
     """FAISS would look for ever for a place to link the last of them to."""
-    x = words.take(np.arange(400) % 20)
+    x = words.take(np.arange(400) % 40)
     table = EmbeddingTable.from_arrays(None, x)
-    with pytest.raises(IndexFailed, match="20 rows are alike"):
-        indexes.build(table, "NSG16", "cosine")
+    with pytest.raises(IndexFailed, match="10 rows are alike"):
+        indexes.build(table, "NSG19", "cosine")
     assert indexes.build(table, "NSG20", "l2").rows == 400
 
 
