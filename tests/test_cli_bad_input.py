@@ -212,7 +212,7 @@ FILES = {
     "lying-bin-fewer": ("x.bin", w2v_bin(11), "row 11: .*promises 11 rows"),
     "no-vectors": ("x.parquet", table(id=IDS, n=list(range(ROWS))), "no column of floats"),
     "another-format": ("x.npy", table(id=IDS, v=list(VECTORS)), "begins as parquet.*--format parquet"),
-    "no-format": ("x.csv", text("a,1\n"), "--format"),
+    "no-format": ("x.xyz", text("a,1\n"), "--format"),
 }
 
 
@@ -414,7 +414,7 @@ def test_ctrl_c_sweeps_what_was_staged(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     shell.run("init")
     np.save(tmp_path / "good.npy", VECTORS)
-    rows, dim = 320_000, 128  # 160 MiB, more than one part: the first is written while the second is read
+    rows, dim = 1_280_000, 128  # 640 MiB, five parts: one is written while the next is read
     with (tmp_path / "big.npy").open("wb") as file:
         head = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
         np.lib.format.write_array_header_1_0(file, head)
@@ -472,9 +472,13 @@ def test_an_older_database(own: Shell) -> None:
         assert re.search(r"has schema 0000, older than \w+ \(run 'embreg db upgrade'", line)
     # No embreg ever wrote 0000: the way up is missing, and that is said; what was there is still there.
     assert re.search(r"schema 0000, which embreg cannot upgrade \(restore", own.one_line("db", "upgrade"))
-    sql(own, "UPDATE alembic_version SET version_num = '0001'")
+    for left in own.folder.glob(".embreg/embreg.db*"):
+        left.unlink()
+    with closing(sqlite3.connect(own.folder / ".embreg" / "embreg.db")) as older:
+        older.executescript((Path(__file__).parent / "registry" / "schemas" / "0001.sql").read_text())
+    assert "older than" in own.one_line("list")
     assert own.run("db", "upgrade")[0]
-    assert json.loads(own.run("list", "--json")[0])["embeddings"][0]["latest"] == 1
+    assert json.loads(own.run("list", "--json")[0])["embeddings"][0]["latest"] == 2
 
 
 def test_an_empty_database_is_upgraded_and_works(tmp_path: Path) -> None:

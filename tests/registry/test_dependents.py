@@ -242,9 +242,9 @@ def test_a_command_is_shown_and_never_run(docs: Registry, shell: Shell) -> None:
     command = f"touch {trap}"
     shown = shell.run("dependent", "add", "search", "--tracks", "docs", "--command", command)
     shown += shell.run("register", "docs", str(shell.folder / "2.npy"))
-    assert command in shown
+    assert "".join(command.split()) in "".join(shown.split())  # it may be folded
     shown = shell.run("dependent", "list")
-    assert command in shown
+    assert "".join(command.split()) in "".join(shown.split())
     shell.run("dependent", "done", "search")
     shell.run("dependent", "rm", "search")
     assert not trap.exists()
