@@ -7,7 +7,7 @@ a transaction that finds it needs another one (somebody rebuilt an index meanwhi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,11 +33,11 @@ _ATTEMPTS = 20
 
 
 class MissingDiff(Exception):
-    """A transaction needs a diff that was not computed before it; ``Diffs.settle`` catches it."""
+    """A transaction needs diffs that were not computed before it; ``Diffs.settle`` catches it."""
 
-    def __init__(self, old: str, new: str) -> None:
-        super().__init__(old, new)
-        self.pair = (old, new)
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.pairs = sorted(pairs)
+        super().__init__(self.pairs)
 
 
 class Diffs:
@@ -58,8 +58,18 @@ class Diffs:
         if (old, new) in self._damaged:
             raise self._damaged[old, new]
         if (old, new) not in self._known:
-            raise MissingDiff(old, new)
+            raise MissingDiff([(old, new)])
         return self._known[old, new]
+
+    def expect(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Miss all that is missing at once: a transaction with many dependents starts over once, not often.
+
+        Raises:
+            MissingDiff: as its name says.
+        """
+        missing = {pair for pair in pairs if pair not in self._known and pair not in self._damaged}
+        if missing:
+            raise MissingDiff(missing)
 
     def settle(self, transaction: Callable[[], T]) -> T:
         """Run a transaction, computing what it turns out to miss between tries."""
@@ -69,11 +79,13 @@ class Diffs:
             try:
                 return transaction()
             except MissingDiff as missing:
-                old, new = missing.pair
-            try:
-                self._known[old, new] = compare(self._load(old), self._load(new), old_ref=old, new_ref=new)
-            except CorruptBlob as exc:
-                self._damaged[old, new] = exc
+                pairs = missing.pairs
+            for old, new in pairs:
+                try:
+                    a, b = self._load(old), self._load(new)
+                    self._known[old, new] = compare(a, b, old_ref=old, new_ref=new)
+                except CorruptBlob as exc:
+                    self._damaged[old, new] = exc
         raise Conflict("indexes keep changing underneath", hint="run it again")
 
 
@@ -141,7 +153,12 @@ def judge(session: Session, row: Judgeable, diffs: Diffs) -> None:
 def judge_all(session: Session, embedding: EmbeddingRow, moved: str, diffs: Diffs, actor: Actor) -> Stale:
     """Judge everything that tracks ``moved`` (an alias or ``latest``); return what is stale now."""
     stale = Stale()
-    for row in _tracking(session, embedding, moved):
+    rows = list(_tracking(session, embedding, moved))
+    target = catalog.tracked(session, embedding, moved)
+    bases = [basis for basis in (_basis(session, row) for row in rows) if basis is not None]
+    if target is not None:
+        diffs.expect((basis.version.digest, target.digest) for basis in bases)
+    for row in rows:
         before = row.state
         judge(session, row, diffs)
         kind, name = _named(row)
