@@ -8,6 +8,7 @@ and Yc their centred rows. Three passes over the rows; memory does not hold a se
   3.2 align embeddings. Rows are *not* centred here: a cosine is taken about the origin, so a translation is
   movement. Its mean is 1 - |U'V|_*/n.
 - **Procrustes residual**: (|Xc|² + |Yc|² - 2 |Xc'Yc|_*) / (|Xc|² + |Yc|²): lengths count, location does not.
+- **Eigenspaces and PIP loss** are in ``evals.subspaces``, about the rows as they are.
 - **Debiased CKA**: the unbiased HSIC of Song et al. 2012, eq. 5, for linear kernels, normalised (Nguyen,
   Raghu & Kornblith 2021, section 3). With a_i = |xc_i|² the row sums of its kernel without diagonal are -a,
   so no n x n matrix is formed.
@@ -20,9 +21,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..registry.vectors import split
+from . import subspaces
 from .shared import Floats, Shared
 from .threads import in_threads
 
@@ -80,12 +81,14 @@ class _Products:
 
 def unmoved(n: int) -> Geometry:
     """Return the geometry of ``n`` rows that hold the same bytes in both versions: exact."""
-    zero = ("procrustes_residual", "norm_shift", "centroid_shift", "mean_cosine_change")
+    one = ("cka", "eigenspace_overlap")
+    zero = ("procrustes_residual", "norm_shift", "centroid_shift", "mean_cosine_change",
+            "eigenspace_instability", "pip_loss", "pip_loss_relative")  # fmt: skip
     return Geometry(
         displacement=np.zeros(n),
         raw_cosine=np.ones(n),
         norm_ratio=np.ones(n),
-        scalars={"cka": 1.0, **dict.fromkeys(zero, 0.0)},
+        scalars={**dict.fromkeys(one, 1.0), **dict.fromkeys(zero, 0.0)},
     )
 
 
@@ -104,6 +107,7 @@ def measure(shared: Shared) -> Geometry:
             "norm_shift": float(new.mean() / old.mean() - 1),
             "centroid_shift": _centroid_shift(shared, sums),
             "mean_cosine_change": _mean_cosine_change(sums, shared.n),
+            **subspaces.measure(_grams(products, sums)),
         },
     )
 
@@ -138,11 +142,15 @@ def _second_pass(shared: Shared, sums: _Sums) -> _Products:
 
     def add(total: Floats, part: slice) -> None:
         rows = shared.take(part)
-        u, v = (_widen(x / n[part, None], width) for x, n in zip(rows, sums.norms, strict=True))
+        u, v = (
+            _widen(x / n[part, None], width).astype(np.float32) for x, n in zip(rows, sums.norms, strict=True)
+        )
         apart = [(x - m) / s for x, m, s in zip(rows, sums.means, scales, strict=True)]
         a[part], b[part] = (2 * _half_squares(x) for x in apart)
+        total[0] += u.T @ v
+        # In float64: the PIP loss is what these leave of each other, and eigenspaces count small axes too.
         x, y = (_widen(z, width) for z in apart)
-        for sum_, left, right in zip(total, (u, x, y, x), (v, x, y, y), strict=True):
+        for sum_, left, right in zip(total[1:], (x, y, x), (x, y, y), strict=True):
             sum_ += left.T @ right
 
     unit, old, new, cross = _in_strips(add, (4, width, width), shared.n)
@@ -168,9 +176,11 @@ def _in_strips(add: Callable[[Floats, slice], None], shape: tuple[int, ...], n: 
     return total
 
 
-def _widen(x: Floats, width: int) -> NDArray[np.float32]:
-    """Return float32 rows padded with zeros to ``width``."""
-    out = np.zeros((len(x), width), dtype=np.float32)
+def _widen(x: Floats, width: int) -> Floats:
+    """Return rows padded with zeros to ``width``."""
+    if x.shape[1] == width:
+        return x
+    out = np.zeros((len(x), width))
     out[:, : x.shape[1]] = x
     return out
 
@@ -194,6 +204,20 @@ def _displacement(shared: Shared, sums: _Sums, rotation: Floats) -> Floats:
 
     in_threads(move, list(split(shared.n, _BLOCK_ROWS)))
     return np.minimum(moved, 2.0)
+
+
+def _grams(products: _Products, sums: _Sums) -> subspaces.Grams:
+    """Return the products of the rows as they are: those of the centred rows, moved back."""
+    n, width = len(products.a), len(products.unit)
+    units = float(sums.norms[0].mean()), float(sums.norms[1].mean())
+    old, new = (np.pad(m / unit, (0, width - len(m))) for m, unit in zip(sums.means, units, strict=True))
+    return subspaces.Grams(
+        n=n,
+        old=products.old + n * np.outer(old, old),
+        new=products.new + n * np.outer(new, new),
+        cross=products.cross + n * np.outer(old, new),
+        units=units,
+    )
 
 
 def _residual(products: _Products, ratio: float) -> float | str:

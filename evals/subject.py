@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Up to this many rows the neighbour graph is whole; above, this many queries are drawn.
 WHOLE_GRAPH_ROWS = 50_000
 SAMPLED_QUERIES = 10_000
+#: The graph holds so many neighbours at least: what the suites ask for, so that one graph serves them all.
+GRAPH_NEIGHBORS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +163,7 @@ class Subject:
             raise Skipped(f"{k} neighbours need at least {k + 1} rows that are not zero; there are {n}")
         kept = self.store.get("neighbors")
         if kept is None or kept["rows"].shape[1] < k:
-            kept = self._compute_neighbors(min(max(k, 10), n - 1))
+            kept = self._compute_neighbors(min(max(k, GRAPH_NEIGHBORS), n - 1))
             self.store.put("neighbors", kept)
         graph = NeighborGraph(
             queries=kept["queries"].astype(np.int64, copy=False),

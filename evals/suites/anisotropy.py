@@ -1,7 +1,8 @@
 """Anisotropy: how far is the cloud from filling its space?
 
-Everything but the histogram and the norms comes from the moments of the table: one pass, no sampling. Rows of
-zeros take no part. X are the rows, U the unit rows, C the sample covariance of X. Sources: Ethayarajh 2019
+Everything but the histogram, the norms, the partition isotropy (a second pass) and what a remedy would do to
+the mean cosine (``evals.isotropy``) comes from the moments of the table: one pass, no sampling. Rows of zeros
+take no part. X are the rows, U the unit rows, C the sample covariance of X. Sources: Ethayarajh 2019
 (mean cosine); Rudman et al. 2022 (IsoScore); Garrido et al. 2023 (RankMe); Mu & Viswanath 2018 (partition
 isotropy, all-but-the-top).
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...registry.errors import UsageError
 from ...registry.vectors import row_norms, split, unit_rows
-from .. import spectrum
+from .. import isotropy, spectrum
 from ..moments import Moments
 from ..suite import Absent, Better, Findings, Measure, Metric, Skipped, Suite
 
@@ -120,6 +121,31 @@ SELF_CLUSTER = Metric(
     doc="How much more unit rows cluster than random ones: 0 random, 1 collapsed.",
     source="(d|U'U|² - n(d+n-1)) / ((d-1)(n-1)n)",
 )
+PARTITION_ISOTROPY = Metric(
+    "partition_isotropy",
+    unit="ratio",
+    **_HIGHER,
+    high=1.0,
+    doc="Smallest over largest Z(c) = Σ exp(c'u), c over both signs of the eigenvectors of U'U: 1 is even.",
+    source="Mu & Viswanath 2018, section 2.2",
+)
+EFFECT_MEAN_COSINE = Metric(
+    "effect_mean_cosine",
+    unit="cosine",
+    better=Better.LOWER,
+    low=-1.0,
+    high=1.0,
+    doc="The mean cosine that a transform would leave, from a sample of rows.",
+    source="Mu & Viswanath 2018; Su et al. 2021; Ethayarajh 2019, section 3",
+)
+EFFECT_ISOSCORE = Metric(
+    "effect_isoscore",
+    unit="share",
+    **_HIGHER,
+    high=1.0,
+    doc="The IsoScore that a transform would leave, exact from the moments.",
+    source="Mu & Viswanath 2018; Su et al. 2021; Rudman et al. 2022, section 3",
+)
 SIMILARITY_QUANTILE = Metric(
     "similarity_quantile",
     unit="cosine",
@@ -163,16 +189,22 @@ class Params:
         top: how many of the largest eigenvalues ``top_share`` adds up, one measure each.
         pairs: random pairs behind the histogram and its quantiles; all pairs where there are fewer.
         bins: bins of the histogram, from -1 to 1.
+        remedy_rows: rows that remedies are tried on, chosen by the hash of their ids; all where there are
+            fewer.
     """
 
     top: tuple[int, ...] = (1, 3, 10)
     pairs: int = 100_000
     bins: int = 50
+    remedy_rows: int = 5000
 
     def __post_init__(self) -> None:
-        for name, value in (("top", min(self.top, default=1)), ("pairs", self.pairs), ("bins", self.bins)):
+        least = {"top": min(self.top, default=1), "pairs": self.pairs, "bins": self.bins}
+        for name, value in least.items():
             if value < 1:
                 raise UsageError(f"anisotropy.{name} must be at least 1, not {value}")
+        if self.remedy_rows < 2:
+            raise UsageError(f"anisotropy.remedy_rows must be at least 2, not {self.remedy_rows}")
 
 
 def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
@@ -192,6 +224,8 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         *_spectral(moments, values, params.top),
         *_quantiles(cosines),
         *_norms(subject, moments),
+        Measure(PARTITION_ISOTROPY.name, isotropy.partition_isotropy(subject, moments), n),
+        *_effects(subject, moments, values, params.remedy_rows),
     ]
     return Findings(
         measures=[f for f in found if isinstance(f, Measure)],
@@ -247,6 +281,28 @@ def _spectral(moments: Moments, values: Floats, top: tuple[int, ...]) -> Iterato
         yield Absent(ALPHA_REQ.name, "the rows lie on a line")
     else:
         yield Measure(ALPHA_REQ.name, alpha, n)
+
+
+def _effects(subject: Subject, moments: Moments, values: Floats, rows: int) -> Iterator[Measure | Absent]:
+    n, sample = moments.n_unit, subject.table.take(subject.sample(rows))
+    for name in isotropy.REMEDIES:
+        labels = {"transform": name}
+        if not _varies(moments, values):
+            reason = "a single row has no covariance" if n == 1 else "all rows are equal"
+            effect = isotropy.Effect(mean_cosine=reason, isoscore=reason)
+        else:
+            effect = isotropy.effect(name, moments, sample)
+        cosine, score = effect.mean_cosine, effect.isoscore
+        if isinstance(cosine, str):
+            yield Absent(EFFECT_MEAN_COSINE.name, cosine, labels)
+        else:
+            yield Measure(
+                EFFECT_MEAN_COSINE.name, cosine.value, cosine.n, labels, low=cosine.low, high=cosine.high
+            )
+        if isinstance(score, str):
+            yield Absent(EFFECT_ISOSCORE.name, score, labels)
+        else:
+            yield Measure(EFFECT_ISOSCORE.name, score, n, labels)
 
 
 def _varies(moments: Moments, values: Floats) -> bool:
@@ -320,6 +376,9 @@ SUITE = Suite(
         STABLE_RANK,
         ALPHA_REQ,
         SELF_CLUSTER,
+        PARTITION_ISOTROPY,
+        EFFECT_MEAN_COSINE,
+        EFFECT_ISOSCORE,
         SIMILARITY_QUANTILE,
         NORM_MEAN,
         NORM_STD,

@@ -2,8 +2,12 @@
 
 Three questions with different answers are kept apart: did the *meaning* change (who is near whom), did the
 *axes* change (can old and new vectors be compared), and what would an index of the old vectors return to
-the new encoder? Rows that are zero in either version take no part. The formulas are in ``evals.geometry``
-and ``evals.turnover``.
+the new encoder? Rows that are zero in either version take no part. The formulas are in ``evals.geometry``,
+``evals.subspaces``, ``evals.turnover`` and ``evals.twosample``.
+
+``mmd`` asks whether the two *distributions* of rows are one, whatever became of each row: two samples of
+different ids, chosen by a salted hash of the ids, one read in each version. As they are independent, any deal
+of the pooled rows into two sets is as likely as theirs where the distributions are equal.
 
 The verdict is the first that holds. Kept is the overlap beyond chance, (o - c) / (1 - c), c = k / (n - 1):
 
@@ -25,9 +29,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...registry.errors import UsageError, printable
-from .. import geometry, turnover
+from ...registry.vectors import hash_ids
+from .. import geometry, turnover, twosample
 from ..geometry import Geometry
-from ..shared import Shared
+from ..shared import Floats, Shared
 from ..statistics import bootstrap_mean
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
 from ..turnover import Turnover
@@ -96,6 +101,56 @@ RAW_COSINE = Metric(
     doc="Mean cosine of each row with its old self, unaligned: near 1, old and new vectors mix.",
     source="own",
 )
+EIGENSPACE_INSTABILITY = Metric(
+    "eigenspace_instability",
+    unit="share",
+    better=Better.LOWER,
+    low=0.0,
+    high=1.0,
+    doc="How far linear models on the two versions can disagree: 0 where their left singular spaces agree.",
+    source="Leszczynski et al. 2020, eigenspace instability measure with α = 3; own anchors",
+)
+EIGENSPACE_OVERLAP = Metric(
+    "eigenspace_overlap",
+    **_SHARE,
+    doc="Squared overlap of the spaces that the rows of the two versions span, over the larger rank.",
+    source="May, Zhang, Dao & Ré 2019, eigenspace overlap score",
+)
+PIP_LOSS = Metric(
+    "pip_loss",
+    unit="squared norm",
+    better=Better.LOWER,
+    low=0.0,
+    doc="Distance |XX' - YY'| of the inner products of all pairs of rows; it grows with their number.",
+    source="Yin & Shen 2018, pairwise inner product loss",
+)
+PIP_LOSS_RELATIVE = Metric(
+    "pip_loss_relative",
+    unit="share",
+    better=Better.LOWER,
+    low=0.0,
+    high=1.0,
+    doc="The PIP loss over sqrt(|XX'|² + |YY'|²): 0 for equal inner products, 1 for unrelated ones.",
+    source="Yin & Shen 2018; own (the scale)",
+)
+MMD = Metric(
+    "mmd",
+    unit="MMD²",
+    better=Better.LOWER,
+    low=-2.0,
+    high=2.0,
+    doc="Squared maximum mean discrepancy of the two distributions of rows, unbiased: about 0 if they agree.",
+    source="Gretton et al. 2012, lemma 6",
+)
+MMD_P = Metric(
+    "mmd_p",
+    unit="probability",
+    better=Better.NEITHER,
+    low=0.0,
+    high=1.0,
+    doc="p-value of the MMD under permutations of the pooled rows: small if the distributions differ.",
+    source="Gretton et al. 2012, section 5; Phipson & Smyth 2010",
+)
 NORM_SHIFT = Metric(
     "norm_shift",
     unit="ratio",
@@ -153,6 +208,8 @@ class Params:
         k: neighbours of a row.
         queries: rows whose neighbours are compared; all up to 10,000 shared rows. Where both versions hold
             the same ids their shared graphs are compared whole, and this limits ``cross_recall@k`` only.
+        mmd_rows: rows of each version that ``mmd`` compares, at most half of the shared ones.
+        permutations: behind ``mmd_p``, which cannot fall below 1 / (1 + permutations).
         same_direction: largest 1 - cosine between equal directions.
         same_norm: largest relative difference between equal lengths.
         respaced: share of neighbours kept beyond chance below which no meaning is shared.
@@ -162,6 +219,8 @@ class Params:
 
     k: int = 10
     queries: int = 2000
+    mmd_rows: int = 1000
+    permutations: int = 999
     same_direction: float = 1e-6
     same_norm: float = 1e-3
     respaced: float = 0.05
@@ -171,6 +230,10 @@ class Params:
     def __post_init__(self) -> None:
         if self.k < 1 or self.queries < 1:
             raise UsageError(f"k = {self.k}, queries = {self.queries}: both are at least 1")
+        if self.mmd_rows < 2 or self.permutations < 1:
+            raise UsageError(
+                f"mmd_rows = {self.mmd_rows}, permutations = {self.permutations}: at least 2 and 1"
+            )
         if self.respaced > self.refined:
             raise UsageError(f"respaced = {self.respaced} lies above refined = {self.refined}")
 
@@ -193,6 +256,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         *_ids_found(shared),
         *_moves_found(shared, moves),
         *_lists_found(shared, lists, params, rng),
+        *_distributions_found(shared, params, rng, same=same),
     ]
     verdict, why = _judge(shared, moves, lists, params)
     return Findings(
@@ -241,6 +305,39 @@ def _lists_found(
         low, high = bootstrap_mean(values, rng)
         found.append(Measure(name, float(values.mean()), len(values), low=low, high=high))
     return found
+
+
+def _distributions_found(
+    shared: Shared, params: Params, rng: np.random.Generator, *, same: bool
+) -> list[Measure | Absent]:
+    if same:
+        return [Measure(MMD.name, 0.0, shared.n), Measure(MMD_P.name, 1.0, shared.n)]
+    found: twosample.Discrepancy | str
+    m = min(params.mmd_rows, shared.n // 2)
+    if not shared.same_width:
+        found = geometry.widths_differ(shared)
+    elif m < 2:
+        found = f"two samples need at least 4 shared rows; there are {shared.n}"
+    else:
+        # A stream of its own: which rows are drawn does not hang on what other metrics drew before.
+        (own,) = rng.spawn(1)
+        x, y = _samples(shared, m, int(own.integers(1 << 63)))
+        found = twosample.discrepancy(x, y, own, permutations=params.permutations)
+    if isinstance(found, str):
+        return [Absent(MMD.name, found), Absent(MMD_P.name, found)]
+    return [
+        Measure(MMD.name, found.value, 2 * m, low=found.low, high=found.high),
+        Measure(MMD_P.name, found.p, 2 * m),
+    ]
+
+
+def _samples(shared: Shared, m: int, salt: int) -> tuple[Floats, Floats]:
+    """Return m rows of the old version and m rows of other ids of the new one."""
+    hashes = hash_ids(shared.new.table.ids_of(shared.new_rows), salt)
+    chosen = np.argsort(hashes, kind="stable")[: 2 * m]
+    old = shared.old.table.take(shared.old_rows[chosen[:m]])
+    new = shared.new.table.take(shared.new_rows[chosen[m:]])
+    return old.astype(np.float64), new.astype(np.float64)
 
 
 def _judge(shared: Shared, moves: Geometry, lists: Turnover | str, params: Params) -> tuple[str | None, str]:
@@ -312,6 +409,12 @@ SUITE = Suite(
         RAW_COSINE,
         CROSS_RECALL,
         RBO,
+        EIGENSPACE_INSTABILITY,
+        EIGENSPACE_OVERLAP,
+        PIP_LOSS,
+        PIP_LOSS_RELATIVE,
+        MMD,
+        MMD_P,
         NORM_SHIFT,
         CENTROID_SHIFT,
         MEAN_COSINE_CHANGE,

@@ -4,8 +4,10 @@ Everything is measured on the shared neighbour graph, which above some size hold
 rows (``Subject.neighbors``), each among all rows. Sources: Manning, Raghavan & Schütze 2008, section 16.3
 (purity); Jarvis & Patrick 1973 and Jégou, Harzallah & Schmid 2007 (reciprocity).
 
-Labels come from the attribute column ``label``, or from a dataset of kind ``labels``. Rows without a label
-are not scored, and as a neighbour count as wrong.
+Labels come from the attribute column that is named, else from a dataset of kind ``labels``, else from the
+column ``label``. Rows without a label are not scored, and as a neighbour count as wrong.
+
+The intrinsic dimension (``evals.dimension``) is that of the distances of the space, copies left out.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError, printable
 from ...registry.vectors import split, unit_rows
-from .. import knn
+from .. import dimension, knn
+from ..dimension import Dimension
+from ..labels import Labels
 from ..statistics import bootstrap_mean, wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Suite
 
@@ -88,6 +91,22 @@ DUPLICATE_RATE = Metric(
     doc="Share of the rows whose nearest neighbour points the same way: cosine above 1 - 1e-6.",
     source="own",
 )
+LID = Metric(
+    "lid",
+    unit="dimensions",
+    low=0.0,
+    better=Better.NEITHER,
+    doc="Local intrinsic dimension by maximum likelihood over lid_k neighbours, averaged by inverses.",
+    source="Levina & Bickel 2004, equation 8; MacKay & Ghahramani 2005",
+)
+TWONN = Metric(
+    "twonn",
+    unit="dimensions",
+    low=0.0,
+    better=Better.NEITHER,
+    doc="Intrinsic dimension by the ratios of the distances of the two nearest neighbours.",
+    source="Facco et al. 2017; Denti et al. 2022, section 2",
+)
 _QUANTILES = (0.05, 0.5, 0.95)
 _SAME = 1 - 1e-6
 #: More classes than this are not reported one by one.
@@ -100,26 +119,21 @@ class Params:
 
     Attributes:
         k: how many neighbours.
-        label: attribute column with the label of each row; empty for none.
+        label: attribute column with the label of each row; empty for the dataset of labels, and without one
+            for the column ``label`` where there is one.
         edges: neighbour relations that are followed back to estimate reciprocity on a sampled graph.
+        lid_k: neighbours behind ``lid`` and ``twonn``.
     """
 
     k: int = 10
     label: str = ""
     edges: int = 2000
+    lid_k: int = 20
 
     def __post_init__(self) -> None:
-        for name, value in (("k", self.k), ("edges", self.edges)):
-            if value < 1:
-                raise UsageError(f"neighbors.{name} must be at least 1, not {value}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    """Class of each row of the table, int64 ``(n,)``, -1 where it has none; and the names of the classes."""
-
-    codes: Rows
-    names: list[str]
+        for name, value, least in (("k", self.k, 1), ("edges", self.edges, 1), ("lid_k", self.lid_k, 2)):
+            if value < least:
+                raise UsageError(f"neighbors.{name} must be at least {least}, not {value}")
 
 
 def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
@@ -129,7 +143,9 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         Skipped: the table has fewer than k + 1 rows that are not zero.
         ItemNotFound: the table has no column ``params.label``.
     """
-    graph = subject.neighbors(params.k)
+    n = len(subject.valid)
+    wide = subject.neighbors(max(params.k, min(params.lid_k, n - 1)))
+    graph = wide.first(params.k)
     columns = {"top1_cosine": _top1(subject, graph)}
     found: list[Measure | Absent] = list(_nearness(graph, columns["top1_cosine"], rng))
     if graph.whole:
@@ -140,9 +156,10 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         found.append(Measure(RECIPROCITY.at(graph.k), value, len(mutual), low=low, high=high))
     else:
         found.append(_followed_back(subject, graph, params.edges, rng))
-    labels = _labels(subject, params.label)
+    found += _dimensions(subject, wide, params.lid_k)
+    labels = Labels.of(subject, params.label)
     if labels is None:
-        reason = "no labels: name an attribute column in neighbors.label"
+        reason = "no labels: name an attribute column in neighbors.label, or add a dataset of kind labels"
         found += [Absent(m.at(graph.k), reason) for m in (PURITY, LIFT, LABEL_COVERAGE)]
     else:
         columns["purity"] = same = purity(graph, labels.codes)
@@ -204,18 +221,20 @@ def _followed_back(subject: Subject, graph: NeighborGraph, edges: int, rng: np.r
     return Measure(RECIPROCITY.at(graph.k), mutual / len(drawn), len(drawn), low=low, high=high)
 
 
-def _labels(subject: Subject, column: str) -> _Labels | None:
-    if column:
-        values = subject.table.column(column)
-    elif subject.dataset is not None and subject.dataset.kind == "labels":
-        given = subject.dataset.rows
-        place = pc.index_in(subject.table.ids, value_set=given.column("id").cast(pa.large_string()))
-        values = given.column("label").take(place)
-    else:
-        return None
-    coded = values.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    codes = coded.indices.fill_null(-1).to_numpy().astype(np.int64)
-    return _Labels(codes, coded.dictionary.to_pylist())
+def _dimensions(subject: Subject, graph: NeighborGraph, k: int) -> Iterator[Measure | Absent]:
+    radii = dimension.radii(subject, graph.first(min(k, graph.k)))
+    for metric, estimate, least in ((LID, dimension.lid, k), (TWONN, dimension.twonn, 2)):
+        found: Dimension | str
+        if graph.k < least:
+            found = (
+                f"{least} neighbours need at least {least + 1} rows that are not zero; there are {graph.n}"
+            )
+        else:
+            found = radii if isinstance(radii, str) else estimate(radii)
+        if isinstance(found, str):
+            yield Absent(metric.name, found)
+        else:
+            yield Measure(metric.name, found.value, found.n, low=found.low, high=found.high)
 
 
 def purity(graph: NeighborGraph, codes: Rows) -> Floats:
@@ -226,7 +245,7 @@ def purity(graph: NeighborGraph, codes: Rows) -> Floats:
 
 
 def _purity(
-    subject: Subject, graph: NeighborGraph, labels: _Labels, same: Floats, rng: np.random.Generator
+    subject: Subject, graph: NeighborGraph, labels: Labels, same: Floats, rng: np.random.Generator
 ) -> Iterator[Measure | Absent]:
     own = labels.codes[graph.queries]
     known = own >= 0
@@ -256,7 +275,7 @@ def _purity(
 
 
 def _items(
-    subject: Subject, graph: NeighborGraph, columns: dict[str, Floats], labels: _Labels | None
+    subject: Subject, graph: NeighborGraph, columns: dict[str, Floats], labels: Labels | None
 ) -> pa.Table:
     made = {"item": pa.array(subject.table.ids_of(graph.queries), pa.string())}
     for name in ("top1_cosine", "purity", "reciprocity"):
@@ -272,9 +291,9 @@ def _items(
 
 SUITE = Suite(
     name="neighbors",
-    version=1,
+    version=2,
     params=Params,
-    metrics=(PURITY, LIFT, LABEL_COVERAGE, RECIPROCITY, TOP1_COSINE, MARGIN, DUPLICATE_RATE),
+    metrics=(PURITY, LIFT, LABEL_COVERAGE, RECIPROCITY, TOP1_COSINE, MARGIN, DUPLICATE_RATE, LID, TWONN),
     needs=frozenset(),
     wants=frozenset({Need.LABELS}),
     run=run,

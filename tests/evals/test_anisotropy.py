@@ -23,6 +23,8 @@ SPECTRAL = {
     "isoscore_unbiased",
     "top_share",
     "alpha_req",
+    "effect_mean_cosine",
+    "effect_isoscore",
 }
 
 
@@ -85,6 +87,24 @@ def test_against_dense_formulas(seed, n, d):
     )
 
 
+def self_cluster(x):
+    """The formula of the metric, with |U'U|² as the sum over all pairs of squared cosines."""
+    n, d = x.shape
+    u = x / np.linalg.norm(x, axis=1)[:, None]
+    squares = sum((a @ b) ** 2 for a in u for b in u)
+    return (d * squares - n * (d + n - 1)) / ((d * n - d - n + 1) * n)
+
+
+def test_self_cluster_against_its_formula():
+    for seed, n, d in ((0, 30, 6), (1, 12, 3), (2, 8, 20)):
+        x = cloud(seed, n, d)
+        assert measured(x)[0]["self_cluster"] == pytest.approx(self_cluster(x.astype(float)), abs=1e-6)
+    # 0 for even directions, 1 for a collapsed table, with either sign.
+    even = [measured(np.random.default_rng(s).normal(size=(50, 8)))[0]["self_cluster"] for s in range(40)]
+    assert np.mean(even) == pytest.approx(0, abs=0.005)
+    assert measured(np.outer([1, -2, 3], [1, 2, 2]))[0]["self_cluster"] == pytest.approx(1)
+
+
 def test_by_hand():
     # Four points on a cross: covariance diag(8/3, 2/3), PR = (10/3)² / (68/9) = 100/68.
     values, found = measured(np.array([[2, 0], [-2, 0], [0, 1], [0, -1]], dtype=np.float32))
@@ -101,6 +121,16 @@ def test_by_hand():
     # d|U'U|² = 2·8 = 16, n(d+n-1) = 20: (16 - 20) / (1·3·4)
     assert values["self_cluster"] == pytest.approx(-1 / 3)
     assert values["norm_rank_correlation"] == pytest.approx(-2 / np.sqrt(5))
+    # Along either axis two rows at cosine ±1 and two at 0.
+    assert values["partition_isotropy"] == pytest.approx(1)
+    # The mean is 0 already; whitened, all four have one length; without the first axis two rows are left.
+    for transform, cosine, score in (
+        ("center", -1 / 3, 32 / 68),
+        ("whiten", -1 / 3, 1),
+        ("all-but-the-top", -1, 0),
+    ):
+        assert values[f"effect_mean_cosine/{transform}"] == pytest.approx(cosine)
+        assert values[f"effect_isoscore/{transform}"] == pytest.approx(score, abs=1e-9)
     assert (values["similarity_quantile/0.01"], values["similarity_quantile/0.99"]) == (-1, 0)
     items = found.items.to_pydict()
     assert items["item"][:3] == ["eigenvalue 1", "eigenvalue 2", "similarity [-1,-0.96)"]
@@ -122,6 +152,18 @@ def test_known_figures_of_glove():
     assert values["similarity_quantile/0.5"] == pytest.approx(values["mean_cosine"], abs=0.03)
     assert next(m.n for m in found.measures if m.metric == "similarity_quantile") == 100_000
     assert not found.absent
+    # Mu & Viswanath 2018: word vectors become more even without their mean and first components.
+    assert 0.3 < values["partition_isotropy"] < 1
+    assert abs(values["effect_mean_cosine/center"]) < values["mean_cosine"] / 5
+    assert values["effect_isoscore/center"] == pytest.approx(values["isoscore"])
+    assert values["effect_isoscore/all-but-the-top"] > values["isoscore"]
+    assert values["effect_isoscore/whiten"] == pytest.approx(1)
+    after = {m.labels["transform"]: m for m in found.measures if m.metric == "effect_mean_cosine"}
+    assert {m.n for m in after.values()} == {5000}
+    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    units = centred / np.linalg.norm(centred, axis=1)[:, None]
+    truth = (np.square(units.sum(axis=0)).sum() - 20_000) / (20_000 * 19_999)
+    assert after["center"].low < truth < after["center"].high
 
 
 class TestInvariants:
@@ -156,6 +198,27 @@ class TestInvariants:
         x = cloud(0, 800, 5)
         assert measured(x, pairs=1000)[0] == measured(x, pairs=1000)[0]
         assert measured(x, pairs=1000)[1].items.num_rows == 55
+
+
+def rough(kind, n, d, seed):
+    """Tables that break careless code; none has a row of NaN, which a table cannot hold."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    if kind in ("huge", "tiny"):
+        x *= 1e30 if kind == "huge" else 1e-42
+    if kind == "mixed":
+        x *= 10.0 ** rng.integers(-40, 30, size=(n, 1))
+    if kind == "equal":
+        x[:] = x[0]
+    if kind == "zeros":
+        x[rng.random(n) < 0.5] = 0
+    if kind == "copies":
+        x = x[rng.integers(max(1, n // 4), size=n)]
+    if kind == "lattice":
+        x = np.rint(x)
+    if kind == "line":
+        x[:] = x[0] * rng.uniform(1, 2, size=(n, 1))
+    return x.astype(np.float32)
 
 
 class TestUnbiased:
@@ -194,9 +257,11 @@ class TestUnbiased:
 class TestDegenerate:
     def test_one_row(self):
         values, found = measured(np.array([[3, 4]], dtype=np.float32))
+        assert values.pop("partition_isotropy") == pytest.approx(np.exp(-2))
         assert values == {"effective_rank": 1, "stable_rank": 1, "norm_mean": 5, "norm_std": 0, "norm_min": 5,
                           "norm_max": 5, "zero_rows": 0}  # fmt: skip
         reasons = absent(found)
+        assert reasons["effect_isoscore"] == "a single row has no covariance"
         assert reasons["mean_cosine"] == reasons["similarity_quantile"] == "a single row has no pairs"
         assert reasons["isoscore"] == "a single row has no covariance"
         assert reasons["norm_rank_correlation"] == "all norms are equal"
@@ -236,6 +301,30 @@ class TestDegenerate:
             told = {m.metric for m in found.measures} | {a.metric for a in found.absent}
             assert told == {m.name for m in SUITE.metrics}
             assert all(np.isfinite(m.value) for m in found.measures)
+
+    @given(
+        kind=st.sampled_from(
+            ["plain", "huge", "tiny", "mixed", "equal", "zeros", "copies", "lattice", "line"]
+        ),
+        n=st.sampled_from([1, 2, 3, 10, 60]),
+        d=st.sampled_from([1, 2, 5, 12]),
+        seed=st.integers(0, 1000),
+    )
+    @settings(deadline=None, max_examples=150)
+    def test_any_table_is_measured_or_skipped(self, kind, n, d, seed):
+        x = rough(kind, n, d, seed)
+        if not x.any():
+            with pytest.raises(Skipped):
+                measured(x)
+            return
+        _, found = measured(x)
+        declared = {m.name: m for m in SUITE.metrics}
+        assert {m.metric for m in found.measures} | absent(found).keys() == declared.keys()
+        for m in found.measures:
+            low, high = declared[m.metric].low, declared[m.metric].high
+            assert np.isfinite([m.value, m.low or 0, m.high or 0]).all()
+            assert (low is None or low <= m.value) and (high is None or m.value <= high), m
+        assert all(absent(found).values())
 
     @pytest.mark.parametrize("params", [{"top": (0,)}, {"top": ()}, {"pairs": 0}, {"bins": 0}])
     def test_bad_parameters(self, params):
