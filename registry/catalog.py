@@ -100,6 +100,14 @@ def events(
     )
 
 
+def count_events(session: Session, embedding: str | None = None) -> int:
+    """Return how many lines the log has, in all or of one embedding."""
+    query = select(func.count()).select_from(EventRow)
+    if embedding is not None:
+        query = query.where(EventRow.embedding == find_embedding(session, embedding).name)
+    return session.scalar(query) or 0
+
+
 def find_embedding(session: Session, name: str) -> EmbeddingRow:
     """Return the row of an embedding.
 

@@ -346,6 +346,11 @@ class Registry:
         with self._home.database.read() as session:
             return catalog.events(session, name, limit, after)
 
+    def count_events(self, name: str | None = None) -> int:
+        """Return how many events there are, in all or of one embedding."""
+        with self._home.database.read() as session:
+            return catalog.count_events(session, name)
+
     def export(
         self,
         ref: str | Ref,

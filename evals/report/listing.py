@@ -305,14 +305,15 @@ def answers(found: Mapping[str, Sequence[tuple[str, float]]]) -> RenderableType:
     return table(("query", "nearest"), rows)
 
 
-def events(given: Sequence[Event]) -> RenderableType:
-    """Return the log, oldest first."""
+def events(given: Sequence[Event], earlier: int) -> RenderableType:
+    """Return the log, oldest first, and how many events came before."""
     columns = ("at (UTC)", "action", "subject", "detail", "by")
     rows = (
         (f"{e.at:%Y-%m-%d %H:%M:%S}", e.action, _safe(e.subject), _safe(_detail(e.detail)), e.actor)
         for e in given
     )
-    return _Lines(columns, list(rows)) if len(given) > _LONG else table(columns, rows)
+    shown = _Lines(columns, list(rows)) if len(given) > _LONG else table(columns, rows)
+    return Group(Text(f"{earlier:,} earlier events: --all", style="dim"), shown) if earlier else shown
 
 
 def _detail(detail: Mapping[str, Any]) -> str:

@@ -362,3 +362,22 @@ def test_the_clock_may_go_back(registry: Registry, monkeypatch: pytest.MonkeyPat
     assert event.action == "alias.moved"
     assert event.at < utc_now() - timedelta(hours=23)
     assert [e.id for e in registry.log()][-2:] == [last, event.id]
+
+
+def test_a_long_log_shows_its_end_and_says_how_much_came_before(tmp_path: Path) -> None:
+    from embreg.bench.crowded import crowd
+
+    crowd(tmp_path, embeddings=2, versions=4, events=1200)
+    with connect(tmp_path) as registry:
+        count = registry.count_events()
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(main, ["--registry", str(tmp_path), *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    told = json.loads(run("log", "--json"))
+    assert (len(told["events"]), told["earlier"]) == (1000, count - 1000)
+    assert f"{count - 1000:,} earlier events: --all" in run("log")
+    whole = json.loads(run("log", "--all", "--json"))
+    assert (len(whole["events"]), whole["earlier"]) == (count, 0)
