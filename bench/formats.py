@@ -60,9 +60,9 @@ NOTES = {
 
 INTRODUCTION = """\
 Written by `make bench`. `embreg register NAME FILE` reads them, `embreg export REF FILE` writes them; the
-format is told from the suffix, then from the first bytes, and `--format` insists. A text, `.bin` or `.npy` may be
-packed: `.gz`, `.bz2`, `.zst`, `.xz`. What was exported and is imported again has the same `content_digest`. A
-gensim `.kv` or any other pickle is refused: it could run code."""
+format is told from the suffix, then from the first bytes, and `--format` insists. A text, `.bin` or `.npy`
+may be packed: `.gz`, `.bz2`, `.zst`, `.xz`. What was exported and is imported again has the same
+`content_digest`. A gensim `.kv` or any other pickle is refused: it could run code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
