@@ -9,7 +9,8 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +20,18 @@ from numpy.typing import NDArray
 from ..registry.errors import did_you_mean, printable
 from .config import Check, best
 from .figures import named
-from .suite import Metric, Need, Suite
+from .statistics import paired_bootstrap_p, paired_p, smallest_bootstrap_p, smallest_p
+from .suite import Metric, Need, Statistic, Suite
 
 if TYPE_CHECKING:
     from ..registry.types import MeasureRecord, RunRecord
 
+Floats = NDArray[np.float64]
 #: Opens the per-item table of a digest; None where it is not kept.
 Items = Callable[[str], pa.Table | None]
-#: ``(old, new)``: float64 ``(n,)`` each, the same items in the same order.
-Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
 #: A paired test speaks for a measure if it covers at least this share of either side's items.
 _COVERED = 0.5
-#: A metric is the mean of its items if it agrees with it to this, relative to 1.
+#: A metric is that of its items if it agrees with it to this, relative to 1.
 _ROUNDING = 1e-5
 _TOTAL = ("group", "total")
 
@@ -40,6 +41,41 @@ class Missing:
     """Why something is not there."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """The values of the items that two versions scored, in one order.
+
+    Attributes:
+        old, new: float64 ``(n, c)``, n >= 1.
+        statistic: how the metric follows from them; None where it is the mean, and c = 1.
+    """
+
+    old: Floats
+    new: Floats
+    statistic: Statistic | None = None
+
+    def __len__(self) -> int:
+        return len(self.old)
+
+    @property
+    def change(self) -> float:
+        """What the metric of these items alone rose by; NaN where it is undefined on a side."""
+        return _value(self.new, self.statistic) - _value(self.old, self.statistic)
+
+    def smallest_p(self, permutations: int) -> float:
+        """Return a bound that the p-value of so many items cannot fall below, whatever they do."""
+        if self.statistic is not None:
+            return smallest_bootstrap_p(len(self), resamples=permutations)
+        return smallest_p(self.old[:, 0], self.new[:, 0], permutations=permutations)
+
+    def p(self, worse: Literal["lower", "higher"], rng: np.random.Generator, permutations: int) -> float:
+        """Return the one-sided p-value that the new values are worse than the old ones."""
+        if self.statistic is None:
+            return paired_p(self.old[:, 0], self.new[:, 0], rng, worse=worse, permutations=permutations)
+        of = self.statistic.of
+        return paired_bootstrap_p(self.old, self.new, of, rng, worse=worse, resamples=permutations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +108,18 @@ def measure_of(run: RunRecord, check: Check, metric: Metric) -> MeasureRecord | 
     """Return the measure that a check picks from a run.
 
     Exactly the labels asked for (the dataset apart) come first, then the only measure that has them
-    among its own, then the only one of those with ``group=total``.
+    among its own, then the one that adds ``group=total`` and nothing else, then the only one of those with
+    ``group=total``.
     """
     if run.status != "done":
         return Missing(f"{run.suite} {_status(run)}")
     named_so = [m for m in run.measures if _is_meant(check.name, metric, m.metric)]
     asked = _without_dataset(check.labels)
     fitting = [m for m in named_so if asked.items() <= m.labels.items()]
-    total = [m for m in fitting if _TOTAL in m.labels.items()]
     exact = [m for m in named_so if _without_dataset(m.labels) == asked]
-    picked = next((group for group in (exact, fitting, total) if len(group) == 1), None)
+    total = [m for m in fitting if _TOTAL in m.labels.items()]
+    plain = [m for m in total if len(_without_dataset(m.labels)) == len(asked) + 1]
+    picked = next((group for group in (exact, fitting, plain, total) if len(group) == 1), None)
     if picked:
         return _finite(picked[0])
     if fitting:
@@ -121,19 +159,19 @@ def pairs_of(
     metric: Metric,
     items: Items,
 ) -> Pairs | Missing:
-    """Return the values ``(old, new)`` of the items that both versions scored, in one order.
+    """Return the values of the items that both versions scored.
 
-    Rows are those the measure's labels select, where the items have a column of that name. The items
-    must be what the measure is the mean of, and at least half of them must be common to both.
+    Rows are those the measure's labels select, where the items have a column of that name. The measure
+    must follow from the items, and at least half of them must be common to both.
     """
     if reference.run is None:
         return Missing("the reference is a version against itself")
-    if metric.item is None:
+    if metric.item is None and metric.statistic is None:
         return Missing("the metric has no values per item")
-    new = _scored(run, measure.value, measure.labels, metric.item, items)
+    new = _scored(run, measure.value, measure.labels, metric, items)
     if isinstance(new, Missing):
         return new
-    old = _scored(reference.run, reference.value, measure.labels, metric.item, items)
+    old = _scored(reference.run, reference.value, measure.labels, metric, items)
     if isinstance(old, Missing):
         return old
     at = pc.index_in(new.column("item"), value_set=old.column("item").combine_chunks())
@@ -141,7 +179,7 @@ def pairs_of(
     common, most = int((at >= 0).sum()), max(len(new), len(old))
     if common < _COVERED * most:
         return Missing(f"only {common:,} of {most:,} items are in both versions")
-    return old.column("value").to_numpy()[at[at >= 0]], new.column("value").to_numpy()[at >= 0]
+    return Pairs(old=_values(old)[at[at >= 0]], new=_values(new)[at >= 0], statistic=metric.statistic)
 
 
 def comparable(run: RunRecord, baseline: Sequence[RunRecord]) -> RunRecord | Missing:
@@ -169,24 +207,41 @@ def comparable(run: RunRecord, baseline: Sequence[RunRecord]) -> RunRecord | Mis
 
 
 def _scored(
-    run: RunRecord, mean: float, labels: Mapping[str, str], column: str, items: Items
+    run: RunRecord, value: float, labels: Mapping[str, str], metric: Metric, items: Items
 ) -> pa.Table | Missing:
-    """Return columns ``item`` and ``value`` of the scored items behind a measure."""
+    """Return the scored items behind a measure: the column ``item``, then those of its values."""
     table = items(run.items) if run.items else None
-    if table is None or not {"item", column} <= set(table.column_names):
+    columns = (str(metric.item),) if metric.statistic is None else metric.statistic.columns
+    if table is None or not {"item", *columns} <= set(table.column_names):
         return Missing(f"no items are kept of {run.version}")
-    for label, value in labels.items():
-        if label in table.column_names and (label, value) != _TOTAL:
-            table = table.filter(pc.equal(table.column(label).cast(pa.string()), value))
-    values = table.column(column).cast(pa.float64())
-    kept = pc.is_finite(values).fill_null(False)
-    item = table.column("item").cast(pa.large_string()).filter(kept)
-    scored = pa.table({"item": item, "value": values.filter(kept)})
-    if not len(scored) or abs(pc.mean(scored.column("value")).as_py() - mean) > _ROUNDING * max(
-        1.0, abs(mean)
-    ):
+    for label, wanted in labels.items():
+        own = [f"{column}[{label}={wanted}]" for column in columns]
+        if set(own) <= set(table.column_names):
+            columns = tuple(own)
+        elif label in table.column_names and (label, wanted) != _TOTAL:
+            table = table.filter(pc.equal(table.column(label).cast(pa.string()), wanted))
+    values = [table.column(column).cast(pa.float64()) for column in columns]
+    kept = [pc.is_finite(column).fill_null(False) for column in values]
+    item = table.column("item").cast(pa.large_string())
+    named = {"item": item} | {str(i): column for i, column in enumerate(values)}
+    scored = pa.table(named).filter(reduce(pc.and_, kept))
+    off = abs(_value(_values(scored), metric.statistic) - value) if len(scored) else math.inf
+    # Compared so that an undefined value is off too.
+    if not off <= _ROUNDING * max(1.0, abs(value)):
         return Missing(f"the items of {run.version} do not average to the measure")
     return scored
+
+
+def _values(scored: pa.Table) -> Floats:
+    """Return the values of scored items, float64 ``(n, c)``."""
+    return np.column_stack([column.to_numpy() for column in scored.columns[1:]])
+
+
+def _value(values: Floats, statistic: Statistic | None) -> float:
+    """Return what a metric is on items ``(n, c)``; NaN where it is undefined."""
+    if statistic is None:
+        return float(values.mean())
+    return float(statistic.of(values, np.ones((1, len(values))))[0])
 
 
 def _other_dataset(run: RunRecord, others: Sequence[RunRecord]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from ..registry.errors import UnknownChoice
 from .evidence import Items, Missing, Pairs, Reference, measure_of, pairs_of, reference_of, runs_of
 from .figures import change, number, p_value
-from .statistics import holm, paired_p, smallest_p
+from .statistics import holm
 from .suite import Better
 
 if TYPE_CHECKING:
@@ -222,12 +222,11 @@ def _tested(cases: Sequence[_Case], rng: np.random.Generator) -> list[_Case]:
 def _tried(case: _Case, tests: int, rng: np.random.Generator) -> _Case:
     if case.pairs is None:
         return case
-    (old, new), alpha = case.pairs, case.check.alpha
+    alpha = case.check.alpha
     permutations = min(_MOST_PERMUTATIONS, max(9_999, math.ceil(10 * tests / alpha)))
-    if tests * smallest_p(old, new, permutations=permutations) > alpha:
-        return replace(case, untested=f"{len(old):,} items can show no loss at {alpha:g}")
-    p = paired_p(old, new, rng, worse=_worse(case.metric), permutations=permutations)
-    return replace(case, p=p)
+    if tests * case.pairs.smallest_p(permutations) > alpha:
+        return replace(case, untested=f"{len(case.pairs):,} items can show no loss at {alpha:g}")
+    return replace(case, p=case.pairs.p(_worse(case.metric), rng, permutations))
 
 
 def _worse(metric: Metric) -> Literal["lower", "higher"]:
@@ -289,15 +288,14 @@ def _against(case: _Case, value: float, reference: Reference | Missing) -> tuple
     if check.tolerance is None or not check.tolerance.exceeded(loss, reference.value):
         return False, told
     told += f", beyond {check.tolerance}"
-    if case.p is None:
+    if case.p is None or case.pairs is None:
         return True, f"{told}; no paired test: {case.untested}"
-    old, new = case.pairs if case.pairs else (np.empty(0), np.empty(0))
-    told += f"; {p_value(case.p)} over {len(old):,} items"
+    told += f"; {p_value(case.p)} over {len(case.pairs):,} items"
     if case.p <= check.alpha:
         return True, told
     # What only one version scored took no part in the test, so the test cannot excuse a loss that lies there.
-    shared = float((new - old).mean()) * (1 if case.metric.better is Better.LOWER else -1)
-    if check.tolerance.exceeded(loss - shared, reference.value):
+    shared = case.pairs.change * (1 if case.metric.better is Better.LOWER else -1)
+    if math.isnan(shared) or check.tolerance.exceeded(loss - shared, reference.value):
         return True, f"{told}, but the loss lies in items that only one version scored"
     return False, f"{told}, not significant at {check.alpha:g}"
 

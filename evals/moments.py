@@ -155,7 +155,8 @@ class Moments:
         n = self.n_unit
         if n < 2:
             return None
-        return float((self.unit_sum @ self.unit_sum - n) / (n * (n - 1)))
+        mean = float((self.unit_sum @ self.unit_sum - n) / (n * (n - 1)))
+        return min(1.0, max(-1.0, mean))  # rounding may step over
 
     def covariance(self) -> Array:
         """Return the sample covariance of the rows that are not zero (divided by their number - 1).

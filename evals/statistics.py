@@ -225,6 +225,60 @@ def paired_p(
     return (1 + beyond) / (1 + permutations)
 
 
+def paired_bootstrap_p(
+    old: Floats,
+    new: Floats,
+    statistic: Callable[[Floats, Floats], Floats],
+    rng: np.random.Generator,
+    *,
+    worse: Literal["lower", "higher"],
+    resamples: int = 9999,
+) -> float:
+    """Return the one-sided p-value that a statistic of the new items is worse than that of the old ones.
+
+    The same items are drawn with replacement on both sides, and p is ``(1 + b) / (1 + B)`` with b the
+    resamples in which the new value is not worse. Where a side is undefined (all scores equal) it is not.
+
+    Args:
+        old: ``(n, c)`` finite values of the items before, n >= 1.
+        new: ``(n, c)`` values of the same items now.
+        statistic: ``(values (n, c), counts (b, n)) -> (b,)``, as in ``suite.Statistic``.
+        rng: where the resamples come from.
+        worse: whether ``lower`` or ``higher`` values are worse.
+        resamples: B, at least 1.
+
+    Returns:
+        p in ``(0, 1]``; 1 where the sides are equal.
+
+    Raises:
+        UsageError: no items, values that are not finite, or shapes that differ.
+
+    Source: Efron & Tibshirani 1993, chapter 16; for correlations that share a variable, Wilcox 2009.
+    """
+    if old.shape != new.shape or old.ndim != 2 or not len(old):
+        raise UsageError(f"{old.shape} old and {new.shape} new values cannot be paired")
+    if not (np.isfinite(old).all() and np.isfinite(new).all()):
+        raise UsageError("statistics need finite numbers")
+    n, sign = len(old), 1.0 if worse == "lower" else -1.0
+
+    def losses(rows: int) -> Floats:
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=rows).astype(np.float64)
+        lost: Floats = sign * (statistic(old, counts) - statistic(new, counts))
+        return lost
+
+    lost = _blocked(losses, n, resamples)
+    return (1 + int((~(lost > 0)).sum())) / (1 + resamples)
+
+
+def smallest_bootstrap_p(n: int, *, resamples: int = 9999) -> float:
+    """Return a bound that ``paired_bootstrap_p`` of a correlation of ``n`` items cannot fall below.
+
+    A resample may hold one item only, which has no correlation: that is ``n^(1 - n)``; and one resample
+    in ``resamples + 1`` always counts against a loss.
+    """
+    return max(float(n) ** (1 - n), 1 / (1 + resamples))
+
+
 def smallest_p(old: ArrayLike, new: ArrayLike, *, permutations: int = 9999) -> float:
     """Return a bound that ``paired_p`` of so many items cannot fall below, whatever they do.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from .subject import Subject
 
@@ -43,6 +44,21 @@ class Need(StrEnum):
 DATASET_NEEDS = frozenset({Need.ANALOGIES, Need.PAIRS, Need.LABELS, Need.QRELS, Need.POSITIVES})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistic:
+    """How a metric that is no mean of its items follows from them.
+
+    Attributes:
+        columns: c numeric columns of the per-item table; an item with a null among them is not scored.
+        of: ``(values, counts) -> (b,)``: the metric of b resamples of n items. ``values`` is float64
+            ``(n, c)``, ``counts`` float64 ``(b, n)`` says how often each item occurs in each resample; the
+            result is float64, NaN where undefined.
+    """
+
+    columns: tuple[str, ...]
+    of: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """What a number means.
@@ -55,7 +71,9 @@ class Metric:
         doc: one sentence.
         source: paper and section, or ``own``.
         low, high: the range it can take; None where unbounded.
-        item: the column of the per-item table whose mean this is; gates compare it paired.
+        item: the column of the per-item table whose mean this is; gates compare it paired. A measure with
+            the label ``x=y`` is the mean of the column ``ITEM[x=y]`` where there is one.
+        statistic: instead of ``item``, where the metric follows from its items in another way.
     """
 
     name: str
@@ -66,6 +84,7 @@ class Metric:
     low: float | None = field(default=None, kw_only=True)
     high: float | None = field(default=None, kw_only=True)
     item: str | None = field(default=None, kw_only=True)
+    statistic: Statistic | None = field(default=None, kw_only=True)
 
     def at(self, k: int) -> str:
         """Return the name with its k filled in: ``recall@k`` -> ``recall@10``."""
@@ -111,8 +130,8 @@ class Findings:
         measures: the numbers.
         absent: declared metrics that are undefined here, with the reason.
         items: optional per-item Arrow table. Its first column ``item`` (string, unique) pairs two
-            versions; columns named by ``Metric.item`` hold each item's own value, null where it was not
-            scored; columns named like a label (``section``) slice it.
+            versions; columns named by ``Metric.item`` (or ``Metric.statistic``) hold each item's own value,
+            null where it was not scored; columns named like a label (``section``) slice it.
         notes: one-line remarks for people.
         verdict: one word for the whole (drift).
     """

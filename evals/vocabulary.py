@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..registry.vectors import Vectors
     from .subject import Subject
 
 
@@ -47,6 +48,11 @@ class Vocabulary:
     def all(self, word: str) -> list[int]:
         """Return the rows of a word, ascending; empty where it has none."""
         return self.rows.get(word.upper() if self.fold else word, [])
+
+    def base(self, subject: Subject) -> Vectors:
+        """Return the rows that are searched, in their order: a view where there are no gaps."""
+        vectors, rows = subject.table.vectors, self.searched
+        return vectors[: len(rows)] if len(rows) and len(rows) == rows[-1] + 1 else vectors[rows]
 
 
 def rows_of(subject: Subject, ids: pa.Array) -> NDArray[np.int64]:

@@ -1,9 +1,13 @@
 """Quantization: how much of the neighbourhoods survives when vectors are kept in fewer bytes?
 
-Each codec (``evals.codecs``) is fitted to a sample of the table, every row goes through it, and the exact
-float32 queries search the decoded rows (asymmetric, as FAISS does). Under cosine the *unit* rows are encoded,
-as an index would, and lengths after decoding do not matter; under dot and L2 the rows as they are. Truth is
-the shared neighbour graph. Source: Jégou, Douze & Schmid 2011, section IV (asymmetric search, recall).
+Each codec (``evals.codecs``) is fitted to a sample of the table, never to the queries; every row goes through
+it, and the exact float32 queries search the decoded rows (asymmetric, as FAISS does). Under cosine the *unit*
+rows are encoded, as an index would, and lengths after decoding do not matter; under dot and L2 the rows as
+they are. Truth is the shared neighbour graph. Source: Jégou, Douze & Schmid 2011, section IV (recall).
+
+With the label ``rescore=F`` the F k rows found first are ranked anew with their exact vectors, and the best k
+of them count. ``recall@1`` is told of both searches: ``search=asymmetric``, and ``search=symmetric`` where
+the queries are decoded codes too. Of decoded rows at one distance the lower row number is found first.
 
 Recall is by distance, so ties are fair: a returned row counts when it is not farther than the k-th true
 neighbour, d <= d_k (1 + 1e-6) + tiny.
@@ -19,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...registry.errors import UnknownChoice, UsageError
-from ...registry.vectors import split, unit_rows
+from ...registry.vectors import row_norms, split, unit_rows
 from .. import codecs, knn
 from ..codecs import Codec, Unfit
 from ..statistics import bootstrap_mean
-from ..suite import Absent, Better, Findings, Measure, Metric, Suite
+from ..suite import Absent, Better, Findings, Measure, Metric, Skipped, Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +44,8 @@ RECALL = Metric(
     low=0.0,
     high=1.0,
     item="recall",
-    doc="Share of the k rows found among the decoded rows that are true nearest neighbours.",
+    doc="Share of the k rows found among the decoded rows (and ranked anew, with rescore) that are true "
+    "nearest neighbours.",
     source="Jégou, Douze & Schmid 2011, section IV",
 )
 DISTORTION = Metric(
@@ -91,6 +96,8 @@ _TRAINING_ROWS = 100_000
 _BLOCK = 1 << 24
 #: Rounding of a float32 cosine, as a squared distance.
 _TINY = 4e-7
+#: Scores of float32 saturate there; and below this length, squares lose their digits.
+_LARGEST, _SHORTEST = float(np.finfo(np.float32).max), 1e-15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +108,28 @@ class Params:
         k: how many neighbours.
         queries: how many rows of the neighbour graph are searched for.
         codecs: names, see ``evals.codecs``.
+        rescore: so many times k candidates are ranked anew with their exact vectors.
+        symmetric: whether decoded queries search too.
     """
 
     k: int = 10
     queries: int = 1000
-    codecs: tuple[str, ...] = ("fp16", "bf16", "int8", "int4", "1-bit", "pq", "truncate-1/2", "truncate-1/4")
+    codecs: tuple[str, ...] = (
+        "fp16", "bf16", "int8", "int4", "1-bit", "pq", "rabitq", "truncate-1/2", "truncate-1/4"
+    )  # fmt: skip
+    rescore: tuple[int, ...] = (2, 4)
+    symmetric: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in (("k", self.k), ("queries", self.queries)):
+        for name, value in (
+            ("k", self.k),
+            ("queries", self.queries),
+            *(("rescore", f) for f in self.rescore),
+        ):
             if value < 1:
                 raise UsageError(f"quantization.{name} must be at least 1, not {value}")
+        if len(set(self.rescore)) < len(self.rescore):
+            raise UsageError("quantization.rescore names a number twice")
         for name in self.codecs:
             if name not in codecs.NAMES:
                 raise UnknownChoice("codec", name, codecs.NAMES)
@@ -123,14 +142,18 @@ class _Task:
     Attributes:
         rows: row numbers of the queries, ascending.
         queries: float32 ``(q, d)``, in the form that is encoded.
-        kth: float64 ``(q,)``, true squared distance (negated score under dot) of the k-th neighbour.
+        truth: float64 ``(q, k)``, true squared distances (negated scores under dot) of the k neighbours.
+        depth: how many rows are looked for.
+        symmetric: whether decoded queries search too.
     """
 
     subject: Subject
     k: int
     rows: Rows
     queries: Floats
-    kth: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    depth: int
+    symmetric: bool
 
     @property
     def metric(self) -> str:
@@ -139,9 +162,15 @@ class _Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Passage:
-    """What became of the table: neighbours found ``(q, k)``, and how far rows moved."""
+    """What became of the table: rows found, best first, and how far rows moved.
+
+    Attributes:
+        found: int64 ``(q, depth)``, by the exact queries.
+        symmetric: int64 ``(q, 1)``, by the decoded queries; None where they did not search.
+    """
 
     found: Rows
+    symmetric: Rows | None
     distortion: float
     cosine_mean: float
     cosine_min: float
@@ -151,13 +180,14 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     """Measure what each codec keeps of a table.
 
     Raises:
-        Skipped: the table has fewer than k + 1 rows that are not zero.
+        Skipped: the table has fewer than k + 1 rows that are not zero, or, but for cosine, rows so long or
+            so short that their neighbours are not told apart.
     """
     task = _task(subject, params)
     size = min(len(subject.valid), _TRAINING_ROWS)
     training = _form(subject, np.sort(rng.choice(subject.valid, size=size, replace=False)))
     found: list[Measure | Absent] = []
-    recalls: dict[str, NDArray[np.float64]] = {}
+    recalls: dict[str, list[_Recall]] = {}
     itemsize = np.dtype(subject.space.dtype).itemsize
     for name in params.codecs:
         labels = {"codec": name}
@@ -167,8 +197,9 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         except Unfit as reason:
             found += [Absent(m.at(params.k), str(reason), labels) for m in _METRICS]
             continue
-        recalls[name] = recall(task, passage.found)
-        found += _measures(task, codec, passage, recalls[name], rng)
+        recalls[name] = list(_recalls(task, passage, params.rescore))
+        found += [m.measure(task, {"codec": name}, rng) for m in recalls[name]]
+        found += _measures(task, codec, passage)
     return Findings(
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
@@ -179,14 +210,19 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
 def _task(subject: Subject, params: Params) -> _Task:
     graph = subject.neighbors(params.k)
     rows = subject.sample(params.queries, among=graph.queries)
-    kth = graph.scores[np.searchsorted(graph.queries, rows), -1].astype(np.float64)
+    scores = graph.scores[np.searchsorted(graph.queries, rows)].astype(np.float64)
+    queries = _form(subject, rows)
     cosine = subject.space.metric == "cosine"
+    if not cosine and (np.abs(scores).max() >= _LARGEST or row_norms(queries).max() < _SHORTEST):
+        raise Skipped("squares of lengths leave the range of float32: measure by cosine, or scale the rows")
     return _Task(
         subject=subject,
         k=params.k,
         rows=rows,
-        queries=_form(subject, rows),
-        kth=2 - 2 * kth if cosine else -kth,
+        queries=queries,
+        truth=2 - 2 * scores if cosine else -scores,
+        depth=min(params.k * max(params.rescore, default=1), graph.n - 1),
+        symmetric=params.symmetric,
     )
 
 
@@ -198,21 +234,26 @@ def _form(subject: Subject, rows: Rows) -> Floats:
 
 def _pass(task: _Task, codec: Codec) -> _Passage:
     """Send every row through the codec, and search what comes out, block by block."""
-    valid, k = task.subject.valid, task.k
-    best = knn.Neighbors(np.empty((len(task.rows), 0), np.int64), np.empty((len(task.rows), 0), np.float32))
+    valid = task.subject.valid
+    own, queries = task.rows, task.queries
+    if task.symmetric:
+        own, queries = np.tile(own, 2), np.vstack([queries, codec.through(queries)])
+    best = knn.Neighbors(np.empty((len(own), 0), np.int64), np.empty((len(own), 0), np.float32))
     moved, cosines, lowest = 0.0, 0.0, 1.0
-    for part in split(len(valid), max(k + 1, _BLOCK // task.subject.table.dim)):
+    for part in split(len(valid), max(task.depth + 1, _BLOCK // task.subject.table.dim)):
         rows = _form(task.subject, valid[part])
         decoded = codec.through(rows)
-        if not np.isfinite(decoded).all():
+        if not (np.isfinite(decoded).all() and np.isfinite(queries).all()):
             raise Unfit(f"some numbers are beyond the range of {codec.name}")
         apart, cosine = _compare(rows, decoded)
         moved, cosines, lowest = moved + apart.sum(), cosines + cosine.sum(), min(lowest, cosine.min())
-        # One more than k, for the query itself, which is among the decoded rows.
-        here = knn.neighbors(task.queries, decoded, min(k + 1, len(rows)), task.metric)
-        best = _merged(best, knn.Neighbors(valid[part][here.rows], here.scores), k + 1)
+        # One more than asked, for the query itself, which is among the decoded rows.
+        here = codec.nearest(queries, rows, decoded, min(task.depth + 1, len(rows)), task.metric)
+        best = _merged(best, knn.Neighbors(valid[part][here.rows], here.scores), task.depth + 1)
+    found = _without(best.rows, own)
     return _Passage(
-        found=_without(best.rows, task.rows),
+        found=found[: len(task.rows)],
+        symmetric=found[len(task.rows) :, :1] if task.symmetric else None,
         distortion=float(moved) / len(valid),
         cosine_mean=min(float(cosines) / len(valid), 1.0),
         cosine_min=float(lowest),
@@ -243,8 +284,43 @@ def _without(rows: Rows, own: Rows) -> Rows:
     return kept
 
 
-def recall(task: _Task, found: Rows) -> NDArray[np.float64]:
-    """Return the share of each query's found rows that are no farther than its k-th true neighbour."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recall:
+    """The recall of each query at ``k``, under labels of its own beside the codec."""
+
+    k: int
+    labels: dict[str, str]
+    values: NDArray[np.float64]
+
+    @property
+    def column(self) -> str:
+        """The column of the items: ``recall``, ``recall[rescore=2]``."""
+        return "recall" + "".join(f"[{label}={value}]" for label, value in self.labels.items())
+
+    def measure(self, task: _Task, labels: dict[str, str], rng: np.random.Generator) -> Measure:
+        low, high = bootstrap_mean(self.values, rng)
+        labels = labels | self.labels
+        return Measure(RECALL.at(self.k), float(self.values.mean()), len(task.rows), labels, low, high)
+
+
+def _recalls(task: _Task, passage: _Passage, rescore: tuple[int, ...]) -> Iterator[_Recall]:
+    k, distances = task.k, _distances(task, passage.found)
+    true = distances <= _bound(task, task.truth[:, -1])[:, None]
+    yield _Recall(k=k, labels={}, values=true[:, :k].mean(axis=1))
+    for factor in rescore:
+        # Exact vectors put the true neighbours first.
+        kept = np.minimum(true[:, : factor * k].sum(axis=1), k) / k
+        yield _Recall(k=k, labels={"rescore": str(factor)}, values=kept)
+    first = _bound(task, task.truth[:, 0])
+    searches = {"asymmetric": distances[:, 0]}
+    if passage.symmetric is not None:
+        searches["symmetric"] = _distances(task, passage.symmetric)[:, 0]
+    for search, nearest in searches.items():
+        yield _Recall(k=1, labels={"search": search}, values=(nearest <= first).astype(np.float64))
+
+
+def _distances(task: _Task, found: Rows) -> NDArray[np.float64]:
+    """Return the true squared distances (negated scores under dot) of found rows, ``(q, m)``."""
     near = np.empty(found.shape)
     queries = task.queries.astype(np.float64)
     for part in split(len(found), max(1, (1 << 20) // (found.shape[1] * task.queries.shape[1]))):
@@ -253,17 +329,18 @@ def recall(task: _Task, found: Rows) -> NDArray[np.float64]:
             near[part] = -np.einsum("qd,qkd->qk", queries[part], rows)
         else:
             near[part] = np.square(rows - queries[part, None]).sum(axis=2)
-    slack = 1e-6 * np.abs(task.kth) + (_TINY if task.metric == "cosine" else 1e-30)
-    share: NDArray[np.float64] = (near <= (task.kth + slack)[:, None]).mean(axis=1)
-    return share
+    return near
 
 
-def _measures(
-    task: _Task, codec: Codec, passage: _Passage, recalls: NDArray[np.float64], rng: np.random.Generator
-) -> Iterator[Measure]:
+def _bound(task: _Task, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distances ``(q,)`` up to which a row is as near as the true neighbour."""
+    tiny = _TINY if task.metric == "cosine" else 1e-30 * float(np.square(row_norms(task.queries)).max())
+    bound: NDArray[np.float64] = truth + 1e-6 * np.abs(truth) + tiny
+    return bound
+
+
+def _measures(task: _Task, codec: Codec, passage: _Passage) -> Iterator[Measure]:
     n, space, labels = len(task.subject.valid), task.subject.space, {"codec": codec.name}
-    low, high = bootstrap_mean(recalls, rng)
-    yield Measure(RECALL.at(task.k), float(recalls.mean()), len(recalls), labels, low, high)
     yield Measure(DISTORTION.name, passage.distortion, n, labels)
     yield Measure(COSINE_MEAN.name, passage.cosine_mean, n, labels)
     yield Measure(COSINE_MIN.name, passage.cosine_min, n, labels)
@@ -271,22 +348,25 @@ def _measures(
     yield Measure(RATIO.name, space.dim * np.dtype(space.dtype).itemsize / codec.bytes, n, labels)
 
 
-def _items(task: _Task, recalls: dict[str, NDArray[np.float64]]) -> pa.Table:
+def _items(task: _Task, recalls: dict[str, list[_Recall]]) -> pa.Table:
     import pyarrow as pa
 
     ids: list[str] = task.subject.table.ids_of(task.rows)
+    columns: dict[str, list[NDArray[np.float64]]] = {"recall": []}
+    for one in (m for own in recalls.values() for m in own):
+        columns.setdefault(one.column, []).append(one.values)
     return pa.table(
         {
             "item": pa.array([f"{name} {item}" for name in recalls for item in ids], pa.string()),
             "codec": pa.array([name for name in recalls for _ in ids], pa.string()),
-            "recall": pa.array(np.concatenate([*recalls.values()]) if recalls else np.zeros(0), pa.float64()),
         }
+        | {name: np.concatenate([np.zeros(0), *values]) for name, values in columns.items()}
     )
 
 
 SUITE = Suite(
     name="quantization",
-    version=1,
+    version=2,
     params=Params,
     metrics=_METRICS,
     needs=frozenset(),

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError
+from ..correlations import counted_pearson, counted_spearman
 from ..statistics import fisher_z
-from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
+from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Statistic, Suite
 from ..vocabulary import Vocabulary, unique
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
     from ..subject import Subject
 
+#: Of the per-item table: what people and what cosines say.
+_COLUMNS = ("score", "predicted")
 SPEARMAN = Metric(
     "spearman",
     unit="correlation",
     better=Better.HIGHER,
     low=-1.0,
     high=1.0,
+    statistic=Statistic(columns=_COLUMNS, of=counted_spearman),
     doc="Rank correlation (ties share their average rank) of the cosines with the scores.",
     source="Spearman 1904",
 )
@@ -38,6 +42,7 @@ PEARSON = Metric(
     better=Better.HIGHER,
     low=-1.0,
     high=1.0,
+    statistic=Statistic(columns=_COLUMNS, of=counted_pearson),
     doc="Linear correlation of the cosines with the scores.",
     source="Pearson 1896",
 )

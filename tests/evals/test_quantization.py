@@ -6,6 +6,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embreg.evals import codecs
 from embreg.evals.codecs import Unfit, fit, sub_width
@@ -30,8 +32,19 @@ def subject_of(x, metric="cosine"):
 
 
 def measured(subject, **params):
+    """The measures by metric and codec, and by the value of a further label: ``2``, ``symmetric``."""
     found = run(subject, Params(**params), np.random.default_rng(0))
-    return {(m.metric, m.labels["codec"]): m for m in found.measures}, found
+    return {(m.metric, *m.labels.values()): m for m in found.measures}, found
+
+
+def nearest(queries, rows, own, metric="cosine"):
+    """The others of ``rows`` by nearness to each query, in the plainest form."""
+    if metric == "l2":
+        scores = -((queries[:, None].astype(float) - rows[None]) ** 2).sum(axis=2)
+    else:
+        scores = queries.astype(float) @ rows.T
+    scores[np.arange(len(queries)), own] = -np.inf
+    return np.argsort(-scores, axis=1, kind="stable")[:, :-1]
 
 
 def cloud(n=600, d=16, seed=0):
@@ -51,8 +64,16 @@ class TestCodecs:
 
     def test_truncation_by_hand(self):
         codec = fit("truncate-1/2", self.X, 2)
-        assert codec.through(self.X[:1]).tolist() == [[0, 1, 0, 0]]
-        assert codec.bytes == 4
+        # |(0, 1, -4, 8)| = 9, all of it in what is left; the rows differ in length, so theirs is kept too.
+        assert codec.through(self.X).tolist()[0] == [0, 9, 0, 0]
+        np.testing.assert_allclose(
+            np.linalg.norm(codec.through(self.X), axis=1), np.linalg.norm(self.X, axis=1)
+        )
+        assert codec.bytes == 6
+        assert fit("truncate-1/2", unit_rows(self.X), 2).bytes == 4
+        assert fit("truncate-1/2", np.eye(4, dtype="f")[::-1], 4).through(
+            np.eye(4, dtype="f")[3:]
+        ).tolist() == [[0] * 4]
         with pytest.raises(Unfit, match="nothing is left of 4 dimensions"):
             fit("truncate-1/8", self.X, 2)
 
@@ -63,7 +84,8 @@ class TestCodecs:
         assert np.abs(out - x).max() <= 1 / 255 + 1e-6
 
     @pytest.mark.parametrize(
-        ("name", "size"), [("fp16", 32), ("bf16", 32), ("int8", 16), ("int4", 8), ("pq", 4), ("opq", 4)]
+        ("name", "size"),
+        [("fp16", 32), ("bf16", 32), ("int8", 16), ("int4", 8), ("pq", 4), ("opq", 4), ("rabitq", 10)],
     )
     def test_bytes_and_shape(self, name, size):
         x = cloud()
@@ -119,6 +141,7 @@ class TestSuite:
                 want = [r for r in truth[i].tolist() if r != i][:10]
                 hits.append(len(set(got) & set(want)) / 10)
             m = measures["recall@10", name]
+            assert m.labels == {"codec": name}
             assert m.value == pytest.approx(np.mean(hits), abs=2e-3)
             assert m.low <= m.value <= m.high and m.n == 900
             gaps = np.linalg.norm(rows.astype(float) - decoded, axis=1)
@@ -149,7 +172,7 @@ class TestSuite:
         # 30 copies of each of 20 rows: any ten of the 29 others are right answers.
         x = np.repeat(cloud(20, 16), 30, axis=0)
         measures, _ = measured(subject_of(x), codecs=("fp16", "bf16", "int8"))
-        assert [m.value for (name, _), m in measures.items() if name == "recall@10"] == [1, 1, 1]
+        assert {m.value for key, m in measures.items() if key[0].startswith("recall")} == {1}
 
     @pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
     def test_a_lossless_codec_has_recall_one(self, metric):
@@ -173,17 +196,25 @@ class TestSuite:
         x = np.load(Path(str(path)), mmap_mode="r")[:20_000]
         names = tuple(n for n in DEFAULT if n != "pq")
         measures, found = measured(subject_of(x), codecs=names)
-        recall = {c: m.value for (name, c), m in measures.items() if name == "recall@10"}
+        recall = {key[1]: m.value for key, m in measures.items() if key[0] == "recall@10" and len(key) == 2}
         assert recall["fp16"] > 0.999 and recall["bf16"] > 0.995
         assert recall["int8"] == pytest.approx(0.99, abs=0.006)
         assert 0.8 < recall["int4"] < 0.9 and 0.38 < recall["1-bit"] < 0.5
         assert recall["truncate-1/2"] > recall["truncate-1/4"] > 0.1
-        sizes = {c: m.value for (name, c), m in measures.items() if name == "bytes_per_vector"}
-        assert sizes == {"fp16": 100, "bf16": 100, "int8": 50, "int4": 25, "1-bit": 7, "truncate-1/2": 100,
-                         "truncate-1/4": 48}  # fmt: skip
+        sizes = {key[1]: m.value for key, m in measures.items() if key[0] == "bytes_per_vector"}
+        assert sizes == {"fp16": 100, "bf16": 100, "int8": 50, "int4": 25, "1-bit": 7, "rabitq": 15,
+                         "truncate-1/2": 100, "truncate-1/4": 48}  # fmt: skip
+        # What one or two bits a number lose, four times as many candidates bring back.
+        assert measures["recall@10", "int4", "4"].value > 0.998
+        for name in ("1-bit", "rabitq"):
+            found_by = [measures["recall@10", name, *more].value for more in ((), "2", "4")]
+            assert found_by[0] + 0.1 < found_by[1] < found_by[2] - 0.1
+        for name in names:
+            both = [measures["recall@1", name, search].value for search in ("asymmetric", "symmetric")]
+            assert both[1] <= both[0] + 0.01
         assert measures["ratio", "int8"].value == 4
         items = found.items.to_pydict()
-        assert len(set(items["item"])) == 7000
+        assert len(set(items["item"])) == 8000
         own = [r for r, c in zip(items["recall"], items["codec"], strict=True) if c == "int4"]
         assert np.mean(own) == pytest.approx(recall["int4"])
 
@@ -201,7 +232,15 @@ class TestSuite:
         a, _ = measured(subject_of(cloud()))
         b, _ = measured(subject_of(cloud()))
         assert a == b
-        assert set(a) == {(m.at(10), c) for m in SUITE.metrics for c in DEFAULT}
+        further = [
+            ("recall@10", "2"),
+            ("recall@10", "4"),
+            ("recall@1", "asymmetric"),
+            ("recall@1", "symmetric"),
+        ]
+        assert set(a) == {(m.at(10), c) for m in SUITE.metrics for c in DEFAULT} | {
+            (name, c, label) for name, label in further for c in DEFAULT
+        }
 
     def test_too_few_rows_for_a_codebook(self):
         _, found = measured(subject_of(cloud(50)), codecs=("pq", "fp16"))
@@ -218,6 +257,181 @@ class TestSuite:
             measured(subject_of(np.eye(10)))
         with pytest.raises(UnknownChoice, match=r"unknown codec 'int9' \(did you mean 'int"):
             Params(codecs=("int9",))
-        with pytest.raises(UsageError, match=r"quantization\.queries must be at least 1"):
-            Params(queries=0)
+        for wrong in ({"queries": 0}, {"rescore": (2, 0)}):
+            with pytest.raises(UsageError, match=r"quantization\.\w+ must be at least 1"):
+                Params(**wrong)
+        with pytest.raises(UsageError, match="twice"):
+            Params(rescore=(2, 2))
         assert set(DEFAULT) < set(codecs.NAMES)
+
+
+class TestSearches:
+    @pytest.mark.parametrize("metric", ["dot", "l2"])
+    def test_rescoring_is_that_of_faiss(self, metric):
+        """``IndexRefineFlat`` with a ``k_factor``."""
+        rows = x = cloud(900, 16, 1)
+        measures, _ = measured(subject_of(x, metric), codecs=("int4",), queries=900)
+        kind = faiss.METRIC_INNER_PRODUCT if metric == "dot" else faiss.METRIC_L2
+        index = faiss.index_factory(16, "SQ4,RFlat", kind)
+        index.train(rows)
+        index.add(rows)
+        truth = nearest(rows, rows, np.arange(900), metric)[:, :10]
+        for factor in (2, 4):
+            # FAISS counts the query among its candidates: one more, and one fewer answer.
+            index.k_factor = (10 * factor + 1) / 11
+            found = index.search(rows, 11)[1]
+            hits = [len(set(f.tolist()) & set(t.tolist())) / 10 for f, t in zip(found, truth, strict=True)]
+            assert measures["recall@10", "int4", str(factor)].value == pytest.approx(np.mean(hits), abs=2e-3)
+
+    @pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+    def test_symmetric_and_asymmetric_by_brute_force(self, metric):
+        x = cloud(500, 8, 6)
+        rows = unit_rows(x) if metric == "cosine" else x
+        measures, _ = measured(subject_of(x, metric), codecs=("int4", "truncate-1/2"), queries=500)
+        own = np.arange(500)
+        truth = nearest(rows, rows, own, metric)[:, 0]
+        for name in ("int4", "truncate-1/2"):
+            decoded = fit(name, rows, 4).through(rows)
+            if metric == "cosine":
+                decoded = unit_rows(decoded)
+            for search, queries in (("asymmetric", rows), ("symmetric", decoded)):
+                hit = (nearest(queries, decoded, own, metric)[:, 0] == truth).mean()
+                assert measures["recall@1", name, search].value == pytest.approx(hit, abs=2.1e-3)
+                assert measures["recall@1", name, search].n == 500
+
+    def test_items_are_what_the_recalls_are_the_mean_of(self):
+        measures, found = measured(subject_of(cloud()), codecs=("int4", "1-bit"), queries=200)
+        for key, m in measures.items():
+            if key[0].startswith("recall"):
+                label = "".join(f"[{k}={v}]" for k, v in m.labels.items() if k != "codec")
+                rows = [r for r in found.items.to_pylist() if r["codec"] == key[1]]
+                assert np.mean([r["recall" + label] for r in rows]) == pytest.approx(m.value)
+
+    def test_either_can_be_left_out(self):
+        measures, found = measured(subject_of(cloud()), codecs=("int4",), rescore=(), symmetric=False)
+        assert {key[2] for key in measures if len(key) == 3} == {"asymmetric"}
+        assert found.items.column_names == ["item", "codec", "recall", "recall[search=asymmetric]"]
+
+    def test_more_candidates_than_rows_find_all(self):
+        measures, _ = measured(subject_of(cloud(12, 4)), codecs=("1-bit",), rescore=(1, 2, 4))
+        assert measures["recall@10", "1-bit", "4"].value == 1
+        assert measures["recall@10", "1-bit", "1"].value == measures["recall@10", "1-bit"].value
+
+
+class TestRaBitQ:
+    @pytest.mark.parametrize(
+        ("metric", "kind"), [("l2", faiss.METRIC_L2), ("dot", faiss.METRIC_INNER_PRODUCT)]
+    )
+    def test_its_search_is_that_of_faiss(self, metric, kind):
+        """``IndexRaBitQ`` whose queries are not quantized finds the same rows, estimate for estimate."""
+        x = cloud(700, 24, 2) + np.float32(0.5)
+        codec = fit("rabitq", x, 4)
+        index = faiss.index_factory(24, "RR24,RaBitQ", kind)
+        index.train(x)
+        index.add(x)
+        faiss.downcast_index(index.index).qb = 0
+        theirs = index.search(x[:200], 10)[1]
+        ours = codec.nearest(x[:200], x, codec.through(x), 10, metric).rows
+        same = [len(set(a.tolist()) & set(b.tolist())) / 10 for a, b in zip(ours, theirs, strict=True)]
+        assert np.mean(same) > 0.995
+        assert codec.bytes == index.sa_code_size() == 3 + 8
+
+    def test_its_estimates_are_unbiased(self):
+        rng = np.random.default_rng(0)
+        x = unit_rows(rng.normal(size=(400, 64)))
+        codec = fit("rabitq", x, 4)
+        decoded = codec.through(x)
+        true, said = x[:50].astype(float) @ x.T, x[:50].astype(float) @ decoded.T
+        slope, rest = np.polyfit(true.ravel(), said.ravel(), 1)
+        assert slope == pytest.approx(1, abs=0.01)
+        assert rest == pytest.approx(0, abs=0.01)
+        # Gao & Long 2024, theorem 3.2: of the order of 1 / sqrt(d).
+        assert 0.5 / 8 < (said - true).std() < 1 / 8
+        np.testing.assert_allclose(np.einsum("ij,ij->i", x - codec.centre, decoded - codec.centre),
+                                   np.square(x - codec.centre).sum(axis=1), rtol=1e-4)  # fmt: skip
+
+
+class TestLengths:
+    @pytest.mark.parametrize("scale", [2.0**-40, 2.0**50])
+    @pytest.mark.parametrize("metric", ["dot", "l2"])
+    def test_they_change_nothing_but_the_distortion(self, scale, metric):
+        names = ("int8", "int4", "1-bit", "pq", "opq", "rabitq", "truncate-1/2")
+        plain, _ = measured(subject_of(cloud(300), metric), codecs=names)
+        scaled, _ = measured(subject_of(cloud(300) * np.float32(scale), metric), codecs=names)
+        for key, m in plain.items():
+            factor = scale if key[0] == "distortion" else 1
+            assert scaled[key].value == pytest.approx(m.value * factor, rel=1e-5), key
+
+    @pytest.mark.parametrize("scale", [1e30, 1e-35])
+    def test_neighbours_that_float32_cannot_tell_apart_are_not_measured(self, scale):
+        x = (cloud(300) * np.float64(scale)).astype(np.float32)
+        with pytest.raises(Skipped, match="range of float32"):
+            measured(subject_of(x, "l2"))
+        names = ("int8", "pq", "opq", "rabitq", "truncate-1/2")
+        plain, _ = measured(subject_of(cloud(300)), codecs=names)
+        cosine, _ = measured(subject_of(x), codecs=names)
+        assert {k: m.value for k, m in cosine.items()} == pytest.approx(
+            {k: m.value for k, m in plain.items()}, abs=5e-3
+        )
+
+
+class TestTraps:
+    """Three ways in which peers measured something else than they said."""
+
+    def test_codes_are_scaled_to_the_table(self):
+        """``SQ8_direct`` takes numbers for whole ones: of unit rows nothing is left."""
+        x = cloud(2000, 32, 5)
+        rows = unit_rows(x)
+        direct = codecs._faiss("direct", "SQ8_direct", rows)
+        assert len(np.unique(direct.through(rows))) <= 2
+        measures, _ = measured(subject_of(x), codecs=("int8",))
+        assert measures["recall@10", "int8"].value > 0.95
+
+    @pytest.mark.parametrize(("name", "levels"), [("int8", 255), ("int4", 15)])
+    def test_codes_are_decoded_to_the_middle_of_their_step(self, name, levels):
+        x = np.random.default_rng(0).uniform(-1, 1, size=(4000, 8)).astype(np.float32)
+        step = np.ptp(x, axis=0) / levels
+        gap = fit(name, x, 4).through(x) - x
+        assert np.abs(gap / step).max() < 0.501
+        assert np.abs((gap / step).mean(axis=0)).max() < 0.03
+        # The lower edge of a step would be off by step² / 3 on average, four times as much.
+        np.testing.assert_allclose((gap**2).mean(axis=0), step**2 / 12, rtol=0.06)
+
+    def test_codecs_are_fitted_to_the_table_and_never_to_queries(self):
+        few, _ = measured(subject_of(cloud()), codecs=("int8", "1-bit", "pq"), queries=1)
+        many, _ = measured(subject_of(cloud()), codecs=("int8", "1-bit", "pq"), queries=600)
+        for key in few:
+            if not key[0].startswith("recall"):
+                assert few[key] == many[key]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.integers(1, 40),
+    dim=st.integers(1, 9),
+    kind=st.sampled_from(["random", "equal", "zero", "huge", "tiny", "mixed", "signs"]),
+    metric=st.sampled_from(["cosine", "dot", "l2"]),
+    seed=st.integers(0, 1000),
+)
+def test_no_table_gives_nan_or_a_warning(rows, dim, kind, metric, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, dim))
+    if kind == "equal":
+        x[:] = x[0]
+    elif kind == "mixed":
+        x *= 10.0 ** rng.integers(-44, 37, (rows, 1))
+        x[rng.integers(rows)] = 0
+    elif kind == "signs":
+        x = np.sign(x)
+    x = (x * {"huge": 1e30, "tiny": 1e-42, "zero": 0.0}.get(kind, 1.0)).astype(np.float32)
+    names = tuple(name for name in codecs.NAMES if not name.endswith("pq"))
+    try:
+        measures, found = measured(subject_of(x, metric), codecs=names, k=2, queries=20)
+    except Skipped:
+        return
+    for key, m in measures.items():
+        metric_of = SUITE.metric(key[0])
+        assert np.isfinite(m.value)
+        assert metric_of.low <= m.value
+        assert metric_of.high is None or m.value <= metric_of.high
+    assert {key[1] for key in measures} | {a.labels["codec"] for a in found.absent} == set(names)

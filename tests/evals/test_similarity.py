@@ -175,3 +175,36 @@ def test_contract():
     assert first.measures == second.measures
     assert np.array_equal(vectors, ROWS)
     assert {m.metric for m in first.measures} == {m.name for m in SUITE.metrics}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 10),
+    dim=st.integers(1, 3),
+    kind=st.sampled_from(["random", "equal", "zero", "huge", "tiny", "mixed", "signs"]),
+    seed=st.integers(0, 1000),
+)
+def test_no_table_gives_nan_or_a_warning(rows, dim, kind, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, dim))
+    if kind == "equal":
+        x[:] = x[0]
+    elif kind == "mixed":
+        x *= 10.0 ** rng.integers(-44, 37, (rows, 1))
+        x[rng.integers(rows)] = 0
+    elif kind == "signs":
+        x = np.sign(x)
+    x = (x * {"huge": 1e30, "tiny": 1e-42, "zero": 0.0}.get(kind, 1.0)).astype(np.float32)
+    ids = [f"w{i}" for i in range(10)]
+    drawn = [(*rng.choice(ids, 2), float(rng.integers(0, 4))) for _ in range(12)]
+    try:
+        found = measure(ids[:rows], x, pairs(*drawn))
+    except Skipped:
+        return
+    # What is no number is told as absent: every metric is one or the other.
+    assert {m.metric for m in found.measures} | {a.metric for a in found.absent} == {
+        m.name for m in SUITE.metrics
+    }
+    for m in found.measures:
+        assert SUITE.metric(m.metric).low <= m.value <= 1
+        assert m.low is None or -1 <= m.low <= m.value <= m.high <= 1

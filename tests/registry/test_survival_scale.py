@@ -110,7 +110,7 @@ def test_a_long_table_is_whole_lines_under_its_headings(root: Path) -> None:
     ends = {line.index(" 384 ") for line in lines[1:]}
     assert len(ends) == 1, "columns are aligned"
     assert run(root, "list", width=40) == run(root, "list"), "no width folds or cuts it"
-    log = run(root, "log").rstrip("\n").split("\n")
+    log = run(root, "log", "--all").rstrip("\n").split("\n")
     assert len(log) == 1 + EVENTS
     assert "version.registered" in log[1]
     assert "rows=1000000, message=nightly" in log[1]
@@ -126,7 +126,7 @@ def test_a_short_table_says_the_same(root: Path) -> None:
 def test_the_document_holds_everything(root: Path) -> None:
     document = json.loads(run(root, "list", "--json"))
     assert sum(len(e["versions"]) for e in document["embeddings"]) == VERSIONS
-    events = json.loads(run(root, "log", "--json"))["events"]
+    events = json.loads(run(root, "log", "--all", "--json"))["events"]
     assert len(events) == EVENTS
     assert events[0].keys() == {"id", "at", "actor", "action", "subject", "detail", "command"}
 

@@ -52,8 +52,8 @@ OPERATIONS = (
     ),
     Operation(
         "index build",
-        words=lambda i: ["index", "build", f"i{i % 5}", "w", "--factory", "IVF16,Flat"],
-        holds=lambda r, i: not r.indexes(f"i{i % 5}")[0].stale and len(r.search(f"i{i % 5}", "5", 3)) == 3,
+        words=lambda i: ["index", "build", f"i{i}", "w", "--factory", "IVF16,Flat"],
+        holds=lambda r, i: not r.indexes(f"i{i}")[0].stale and len(r.search(f"i{i}", "5", 3)) == 3,
     ),
     Operation(
         "index rebuild",
