@@ -54,7 +54,7 @@ NOTES = {
     "safetensors": "`--tensor`, shards by their index, tokens of a tokenizer as ids, tied tables found",
     "hdf5": "as ann-benchmarks writes it: `train`, `--tensor` for another",
     "faiss": "flat, or reconstructed and said so",
-    "torch": "`weights_only=True`; `--tensor`, shards, tokens as ids",
+    "torch": "`weights_only=True`, mapped: its pages count in the peak; `--tensor`, shards, tokens as ids",
 }
 
 

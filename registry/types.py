@@ -165,7 +165,13 @@ class Space:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` wrote."""
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            ValueError: a field that no space has.
+        """
+        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
+            raise ValueError(f"no space has a field '{printable(unknown[0])}'")
         return cls(**values)
 
     def changes(self, new: Space) -> tuple[SpaceChange, ...]:
