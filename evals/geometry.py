@@ -261,7 +261,8 @@ def _centroid_shift(shared: Shared, sums: _Sums) -> float | str:
 def _mean_cosine_change(sums: _Sums, n: int) -> float | str:
     if n < 2:
         return "one shared row has no other to be compared with"
-    old, new = ((n * float(m @ m) - 1) / (n - 1) for m in sums.unit_means)
+    means = [(n * float(m @ m) - 1) / (n - 1) for m in sums.unit_means]
+    old, new = (min(1.0, max(-1.0, mean)) for mean in means)  # rounding may step over
     return new - old
 
 
