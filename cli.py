@@ -1054,6 +1054,14 @@ SEED = click.option(
     show_default=True,
     help="Of every random choice.",
 )
+CONFIDENCE = click.option(
+    "--confidence",
+    metavar="C",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
 FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
 
 
@@ -1075,6 +1083,7 @@ def _failures(runs: Sequence[RunRecord]) -> int:
 )
 @PARAM
 @SEED
+@CONFIDENCE
 @FORCE
 @common
 def eval_(
@@ -1085,6 +1094,7 @@ def eval_(
     datasets: tuple[str, ...],
     params: tuple[str, ...],
     seed: int,
+    confidence: float,
     force: bool,
 ) -> int:
     """Measure REF with every suite whose needs are met, and record the numbers.
@@ -1103,6 +1113,7 @@ def eval_(
             datasets=datasets,
             params=_params(ctx, params),
             seed=seed,
+            confidence=confidence,
             force=force,
             progress=progress,
         )
@@ -1116,10 +1127,11 @@ def eval_(
 @click.option("--history", is_flag=True, help="From each version of NAME to the next.")
 @PARAM
 @SEED
+@CONFIDENCE
 @FORCE
 @common
 def drift(
-    ctx: Context, old: str, new: str | None, history: bool, params: tuple[str, ...], seed: int, force: bool
+    ctx: Context, old: str, new: str | None, history: bool, params: tuple[str, ...], **chosen: Any
 ) -> int:
     """Say how far B drifted from A: a verdict, and what it rests on.
 
@@ -1130,7 +1142,7 @@ def drift(
 
     if history != (new is None):
         raise UsageError("give two versions, or one name and --history")
-    chosen: dict[str, Any] = {"params": _params(ctx, params), "seed": seed, "force": force}
+    chosen["params"] = _params(ctx, params)
     with ctx.open() as registry, ctx.progress("comparing") as progress:
         chosen["progress"] = progress
         runs = (

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..registry.vectors import split
+from .statistics import normal_quantile
 
 if TYPE_CHECKING:
     from .subject import NeighborGraph, Subject
@@ -96,7 +96,7 @@ def radii(subject: Subject, graph: NeighborGraph) -> Radii | str:
     return Radii(rows=graph.queries, neighbors=graph.rows, logs=logs, kept=kept).some(own)
 
 
-def lid(radii: Radii, confidence: float = 0.95) -> Dimension | str:
+def lid(radii: Radii) -> Dimension | str:
     """Return the maximum-likelihood local dimension of Levina & Bickel, averaged by inverses.
 
     1/m(x) = mean over j < k of log(T_k / T_j), with T_j the distance of the j-th neighbour; its mean over
@@ -110,10 +110,10 @@ def lid(radii: Radii, confidence: float = 0.95) -> Dimension | str:
     counts = radii.kept.sum(axis=1)
     furthest = np.where(radii.kept, radii.logs, -np.inf).max(axis=1)
     inverse = (counts * furthest - radii.logs.sum(axis=1)) / (counts - 1)
-    return _inverted(inverse, 1.0, radii, confidence)
+    return _inverted(inverse, 1.0, radii)
 
 
-def twonn(radii: Radii, confidence: float = 0.95) -> Dimension | str:
+def twonn(radii: Radii) -> Dimension | str:
     """Return (n - 1) / Σ log(r2 / r1), with r1 and r2 the distances of a row's two nearest neighbours.
 
     This is the maximum-likelihood form, without bias for independent rows. Facco et al. fit a line to the
@@ -126,15 +126,15 @@ def twonn(radii: Radii, confidence: float = 0.95) -> Dimension | str:
     if n < 2:
         return "fewer than two rows have two neighbours that are not copies"
     nearest = np.partition(np.where(radii.kept, radii.logs, np.inf), 1, axis=1)
-    return _inverted(nearest[:, 1] - nearest[:, 0], (n - 1) / n, radii, confidence)
+    return _inverted(nearest[:, 1] - nearest[:, 0], (n - 1) / n, radii)
 
 
-def _inverted(values: Floats, factor: float, radii: Radii, confidence: float) -> Dimension | str:
+def _inverted(values: Floats, factor: float, radii: Radii) -> Dimension | str:
     """Return ``factor`` over the mean of ``values`` >= 0, one for each row of ``radii``."""
     mean = float(values.mean())
     if mean <= _EQUAL:
         return "the neighbours of a row are all equally far from it"
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * _error(values - mean, radii)
+    half = normal_quantile() * _error(values - mean, radii)
     bounds = (factor / (mean + half), factor / (mean - half)) if mean - half > _EQUAL else (None, None)
     return Dimension(value=factor / mean, n=len(values), low=bounds[0], high=bounds[1])
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..registry.errors import InputError
 from ..registry.vectors import Vectors, row_norms, split, unit_rows
 from . import spectrum, transforms
 from .moments import Moments
+from .statistics import normal_quantile
 from .threads import in_threads
 
 if TYPE_CHECKING:
@@ -48,20 +48,20 @@ def partition_isotropy(subject: Subject, moments: Moments) -> float:
     Source: Mu & Viswanath 2018, section 2.2.
     """
     basis = np.linalg.eigh(moments.unit_gram)[1].astype(np.float32)
-    sums, special = np.zeros((2, moments.dim)), subject.table.special
+    sums, kept = np.zeros((2, moments.dim)), np.zeros(subject.table.rows, dtype=bool)
+    kept[subject.valid] = True
     for block in subject.table.blocks():
-        sums += _partition(block.vectors, special[block.start : block.start + len(block.vectors)], basis)
+        sums += _partition(block.vectors, kept[block.start : block.start + len(block.vectors)], basis)
     return float(sums.min() / sums.max())
 
 
-def _partition(rows: Vectors, special: NDArray[np.bool_], basis: NDArray[np.float32]) -> Floats:
-    """Return Z(c) and Z(-c) of the rows that take part for each column c of ``basis``, ``(2, d)``."""
+def _partition(rows: Vectors, kept: NDArray[np.bool_], basis: NDArray[np.float32]) -> Floats:
+    """Return Z(c) and Z(-c) of the rows that are kept for each column c of ``basis``, ``(2, d)``."""
     parts = list(split(len(rows), _BLOCK_ROWS))
     sums = np.zeros((len(parts), 2, basis.shape[1]))
 
     def add(i: int) -> None:
-        kept = rows[parts[i]][~special[parts[i]]]
-        powers = np.exp(unit_rows(kept[kept.any(axis=1)]) @ basis)
+        powers = np.exp(unit_rows(rows[parts[i]][kept[parts[i]]]) @ basis)
         sums[i] = powers.sum(axis=0, dtype=np.float64), (1 / powers).sum(axis=0, dtype=np.float64)
 
     in_threads(add, range(len(parts)))
@@ -87,14 +87,13 @@ class Effect:
     isoscore: float | str
 
 
-def effect(name: str, moments: Moments, sample: Vectors, *, confidence: float = 0.95) -> Effect:
+def effect(name: str, moments: Moments, sample: Vectors) -> Effect:
     """Return what the remedy ``name`` does to a table.
 
     Args:
         name: one of ``REMEDIES``.
         moments: of the table, of rows that are not all equal.
         sample: rows of it that are not zero, ``(m, d)``.
-        confidence: of the interval, between 0 and 1, exclusive.
     """
     try:
         remedy = transforms.fit(name, {}, moments, sample, dtype="float32", unit=False)
@@ -107,7 +106,7 @@ def effect(name: str, moments: Moments, sample: Vectors, *, confidence: float = 
         nothing = "nothing but rounding is left of the rows"
         return Effect(mean_cosine=nothing, isoscore=nothing)
     return Effect(
-        mean_cosine=_mean_cosine(_clear(name, sample, after, moments), moments.n_unit, confidence),
+        mean_cosine=_mean_cosine(_clear(name, sample, after, moments), moments.n_unit),
         isoscore=_isoscore(covariance, moments.n_unit),
     )
 
@@ -127,7 +126,7 @@ def _isoscore(covariance: Floats, n: int) -> float | str:
     return min(spectrum.isoscore(ratio, len(covariance)), 1.0)
 
 
-def _mean_cosine(rows: Vectors, population: int, confidence: float) -> MeanCosine | str:
+def _mean_cosine(rows: Vectors, population: int) -> MeanCosine | str:
     """Return the mean cosine of pairs of ``rows``, a sample of ``population`` drawn without replacement."""
     if len(rows) < 2:
         return f"{len(rows)} of the rows have a direction left"
@@ -139,5 +138,5 @@ def _mean_cosine(rows: Vectors, population: int, confidence: float) -> MeanCosin
         return MeanCosine(value=value, n=m, low=None, high=None)
     # A mean over pairs: twice the error of the mean over rows (Hoeffding 1948), less what is not sampled.
     error = 2 * float(own.std(ddof=1)) * math.sqrt((1 - m / population) / m)
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    half = normal_quantile() * error
     return MeanCosine(value=value, n=m, low=max(value - half, -1.0), high=min(value + half, 1.0))

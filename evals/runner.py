@@ -24,6 +24,7 @@ from ..registry.manifest import canonical_json
 from ..registry.types import Dataset, MeasureRecord, Progress, RunRecord, Version
 from . import suites as _suites
 from .config import Config, check_against
+from .statistics import CONFIDENCE, at_confidence
 from .suite import Findings, Need, Skipped, Suite
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ class Session:
 
     registry: Registry
     seed: int = 0
+    confidence: float = CONFIDENCE
     force: bool = False
     subjects: dict[str, Subject] = field(default_factory=dict)
     tables: dict[str, DatasetTable] = field(default_factory=dict)
@@ -200,6 +202,7 @@ def evaluate(
     datasets: Sequence[str] | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[RunRecord, ...]:
@@ -213,6 +216,7 @@ def evaluate(
         datasets: names; by default every registered dataset of the kind that a suite needs.
         params: parameters by suite.
         seed: of every random choice.
+        confidence: of the intervals, between 0 and 1, exclusive.
         force: measure again what was measured before.
         progress: told which run is being done.
 
@@ -225,7 +229,9 @@ def evaluate(
     """
     if not 0 <= seed < 2**63:
         raise UsageError(f"a seed lies between 0 and 2**63, not at {seed}")
-    session = Session(registry=registry, seed=seed, force=force)
+    if not 0 < confidence < 1:
+        raise UsageError(f"a confidence lies between 0 and 1, not at {confidence}")
+    session = Session(registry=registry, seed=seed, confidence=confidence, force=force)
     version = registry.resolve(ref)
     base = registry.resolve(baseline) if baseline is not None else None
     plans = plan(registry, suites, datasets, params or {}, has_baseline=base is not None)
@@ -246,6 +252,7 @@ def drift(
     *,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
     force: bool = False,
     progress: Progress | None = None,
 ) -> RunRecord:
@@ -257,6 +264,7 @@ def drift(
         baseline=old,
         params=params,
         seed=seed,
+        confidence=confidence,
         force=force,
         progress=progress,
     )
@@ -269,6 +277,7 @@ def drift_history(
     *,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[RunRecord, ...]:
@@ -278,7 +287,7 @@ def drift_history(
     for i, (old, new) in enumerate(steps):
         if progress is not None:
             progress(new, i, len(steps))
-        done.append(drift(registry, old, new, params=params, seed=seed, force=force))
+        done.append(drift(registry, old, new, params=params, seed=seed, confidence=confidence, force=force))
     return tuple(done)
 
 
@@ -330,6 +339,7 @@ def run(session: Session, planned: Plan, version: Version, baseline: Version | N
         dataset_digest=planned.dataset.digest if planned.dataset else None,
         params=_plain(planned.params),
         seed=session.seed,
+        confidence=session.confidence,
     )
     if planned.missing:
         return replace(record, status="skipped", reason=planned.missing)
@@ -355,16 +365,17 @@ def cache_key(record: RunRecord) -> str:
         "params": dict(record.params),
         "dataset": record.dataset_digest,
         "seed": record.seed,
+        "confidence": record.confidence,
     }
     return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 
 def _read_back(registry: Registry, kept: RunRecord, asked: RunRecord) -> RunRecord:
     """Return a kept run under the names that were asked for: other versions may hold the same bytes."""
-    own = replace(kept, version=asked.version, baseline=asked.baseline, dataset=asked.dataset)
-    if own != kept:
-        registry.record(own)
-    return own.as_cached()
+    own = replace(kept, id=None, version=asked.version, baseline=asked.baseline, dataset=asked.dataset)
+    if replace(own, id=kept.id) == kept:
+        return kept.as_cached()
+    return registry.record(own).as_cached()
 
 
 def _measure(
@@ -380,7 +391,8 @@ def _measure(
             baseline=session.subject(baseline) if baseline else None,
             dataset=session.dataset(planned.dataset) if planned.dataset else None,
         )
-        findings = planned.suite.run(subject, planned.params, rng)
+        with at_confidence(record.confidence):
+            findings = planned.suite.run(subject, planned.params, rng)
         measures = check_findings(planned.suite, findings)
     except Skipped as skipped:
         return replace(record, status="skipped", reason=str(skipped)), None

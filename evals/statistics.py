@@ -1,4 +1,7 @@
-"""Intervals, paired tests and corrections: pure functions of numbers and a generator.
+"""Intervals, paired tests and corrections: pure functions of numbers, a generator, and a confidence.
+
+The confidence of every interval is .95 unless it is given, or ``at_confidence`` surrounds the call: like
+NumPy's ``errstate`` it holds for the calls inside, so a suite need not carry it to each of its numbers.
 
 Every random choice comes from the generator that is passed in, and is drawn block by block, so
 memory stays at some tens of megabytes whatever the number of items. Above some tens of thousands of
@@ -8,7 +11,9 @@ different values the bulk of them is drawn from its normal limit, and only the e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +23,9 @@ from ..registry.errors import UsageError
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
+
+CONFIDENCE = 0.95
+_confidence = ContextVar("confidence", default=CONFIDENCE)
 
 #: Random numbers drawn at a time.
 _BLOCK = 1 << 21
@@ -29,7 +37,28 @@ _EXTREMES = 8192
 _MANY = 1 << 16
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
+@contextmanager
+def at_confidence(confidence: float) -> Iterator[None]:
+    """Make intervals at this confidence inside the block, where a call does not say another.
+
+    Raises:
+        UsageError: it does not lie between 0 and 1, exclusive.
+    """
+    token = _confidence.set(_share(confidence))
+    try:
+        yield
+    finally:
+        _confidence.reset(token)
+
+
+def normal_quantile(confidence: float | None = None) -> float:
+    """Return z of a two-sided interval: 1.96 at a confidence of .95, which is the one in force if None."""
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + _share(confidence) / 2))
+
+
+def wilson(successes: float, n: int, confidence: float | None = None) -> Interval:
     """Return the Wilson score interval of a proportion, within ``[0, 1]``.
 
     Without trials nothing is known, and the interval is ``(0, 1)``.
@@ -37,7 +66,7 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     Args:
         successes: how many of the trials succeeded, ``0 … n``; a fraction where credit is partial.
         n: trials.
-        confidence: between 0 and 1, exclusive.
+        confidence: between 0 and 1, exclusive; by default the one in force.
 
     Raises:
         UsageError: an argument outside its range.
@@ -46,7 +75,7 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     """
     if not 0 <= successes <= n:
         raise UsageError(f"{successes} successes of {n} trials is no proportion")
-    z = _z(confidence)
+    z = normal_quantile(confidence)
     if n == 0:
         return 0.0, 1.0
     p, z2 = successes / n, z * z
@@ -57,7 +86,7 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     return low, high
 
 
-def fisher_z(r: float, n: int, confidence: float = 0.95) -> Interval:
+def fisher_z(r: float, n: int, confidence: float | None = None) -> Interval:
     """Return the interval of a correlation by Fisher's transform, within ``[-1, 1]``.
 
     The standard error is ``1/sqrt(n - 3)``: exact in the limit for Pearson's r, a little narrow for
@@ -66,7 +95,7 @@ def fisher_z(r: float, n: int, confidence: float = 0.95) -> Interval:
     Args:
         r: the correlation, ``-1 … 1``.
         n: pairs.
-        confidence: between 0 and 1, exclusive.
+        confidence: between 0 and 1, exclusive; by default the one in force.
 
     Raises:
         UsageError: an argument outside its range.
@@ -75,7 +104,7 @@ def fisher_z(r: float, n: int, confidence: float = 0.95) -> Interval:
     """
     if not -1 <= r <= 1:
         raise UsageError(f"{r} is no correlation")
-    z = _z(confidence)
+    z = normal_quantile(confidence)
     if n <= 3:
         return -1.0, 1.0
     if abs(r) == 1:
@@ -88,7 +117,7 @@ def bootstrap_mean(
     values: ArrayLike,
     rng: np.random.Generator,
     *,
-    confidence: float = 0.95,
+    confidence: float | None = None,
     resamples: int = 1000,
 ) -> Interval:
     """Return the percentile bootstrap interval of the mean of independent items.
@@ -98,7 +127,7 @@ def bootstrap_mean(
     Args:
         values: ``(n,)`` finite numbers, n >= 1.
         rng: where the resamples come from.
-        confidence: between 0 and 1, exclusive.
+        confidence: between 0 and 1, exclusive; by default the one in force.
         resamples: how many.
 
     Raises:
@@ -127,20 +156,21 @@ def cluster_bootstrap_mean(
     clusters: Sequence[Any] | NDArray[Any],
     rng: np.random.Generator,
     *,
-    confidence: float = 0.95,
+    confidence: float | None = None,
     resamples: int = 1000,
 ) -> Interval:
     """Return the percentile bootstrap interval of a mean whose items come in clusters.
 
     Whole clusters are drawn with replacement, and each resample is the ratio of its sum to its
     number of items. A single cluster says nothing about the spread between clusters: its interval
-    is the point itself.
+    is the point itself. Where everything is wrong, or everything right, no resample differs from
+    another: then the interval is Wilson's, of as many trials as there are clusters.
 
     Args:
         values: ``(n,)`` finite numbers, n >= 1.
         clusters: ``(n,)`` integers or strings; equal ones are one cluster.
         rng: where the resamples come from.
-        confidence: between 0 and 1, exclusive.
+        confidence: between 0 and 1, exclusive; by default the one in force.
         resamples: how many.
 
     Raises:
@@ -153,6 +183,8 @@ def cluster_bootstrap_mean(
     if len(member) != len(x):
         raise UsageError(f"{len(x)} values in {len(member)} cluster labels")
     sums, sizes = np.bincount(member, weights=x), np.bincount(member).astype(np.float64)
+    if len(sums) > 1 and x[0] in (0, 1) and (x == x[0]).all():
+        return wilson(float(x[0]) * len(sums), len(sums), confidence)
 
     def ratios(rows: int) -> Floats:
         index = rng.integers(0, len(sums), size=(rows, len(sums)), dtype=np.int32)
@@ -359,19 +391,15 @@ def _blocked(draw: Callable[[int], Floats], width: int, draws: int) -> Floats:
     return np.concatenate([draw(min(rows, draws - start)) for start in starts])
 
 
-def _percentiles(statistics: Floats, confidence: float) -> Interval:
+def _percentiles(statistics: Floats, confidence: float | None) -> Interval:
     tail = (1 - _share(confidence)) / 2
     low, high = np.quantile(statistics, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _z(confidence: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(0.5 + _share(confidence) / 2))
-
-
-def _share(confidence: float) -> float:
+def _share(confidence: float | None) -> float:
+    if confidence is None:
+        return _confidence.get()
     if not 0 < confidence < 1:
         raise UsageError(f"a confidence lies between 0 and 1, not at {confidence}")
     return confidence

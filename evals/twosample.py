@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .statistics import normal_quantile
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ class Discrepancy:
 
 
 def discrepancy(
-    x: Floats, y: Floats, rng: np.random.Generator, *, permutations: int, confidence: float = 0.95
+    x: Floats, y: Floats, rng: np.random.Generator, *, permutations: int
 ) -> Discrepancy | str:
     """Compare two independent samples under the kernel exp(-|a - b|² / median of |a - b|²).
 
@@ -47,7 +48,6 @@ def discrepancy(
         y: ``(m, d)``, finite.
         rng: where the deals come from.
         permutations: B, at least 1.
-        confidence: of the interval, between 0 and 1, exclusive.
 
     Returns:
         The comparison, or the reason why there is none.
@@ -63,7 +63,7 @@ def discrepancy(
     own = np.concatenate([kernel[:m, :m].sum(axis=1), kernel[m:, m:].sum(axis=1)])
     terms = own / (m - 1) - (kernel.sum(axis=1) - own) / m
     variance = 4 * (terms[:m].var(ddof=1) + terms[m:].var(ddof=1)) / m
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(variance)
+    half = normal_quantile() * math.sqrt(variance)
     value = (total - 2 * cross) * within - 2 * cross * between
     return Discrepancy(value=value, low=max(value - half, -2.0), high=min(value + half, 2.0), p=p)
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from .errors import CorruptBlob, EmbregError, RegistryNotFound, SchemaMismatch, StorageError, printable
 
 #: The revision this package reads and writes: the newest file of ``migrations/versions``.
-HEAD = "0002"
+HEAD = "0003"
 _BUSY_TIMEOUT_S = 60
 #: How the names of SQLite's errors begin that tell of the disk, of rights or of other processes.
 _REFUSALS = tuple(

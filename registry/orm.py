@@ -217,6 +217,8 @@ class DatasetRow(Base):
     digest: Mapped[str] = mapped_column(String(64))
     items: Mapped[int]
     source: Mapped[str] = mapped_column(Text)
+    licence: Mapped[str] = mapped_column(Text, server_default="")
+    warnings: Mapped[list[Any]] = mapped_column(server_default="[]")
     created_at: Mapped[datetime]
 
 
@@ -236,6 +238,7 @@ class RunRow(Base):
     reason: Mapped[str] = mapped_column(Text)
     verdict: Mapped[str | None] = mapped_column(String(32))
     seed: Mapped[int]
+    confidence: Mapped[float] = mapped_column(server_default="0.95")
     duration_s: Mapped[float]
     cache_key: Mapped[str] = mapped_column(String(64), index=True)
     absent: Mapped[list[Any]]

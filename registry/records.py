@@ -82,6 +82,8 @@ def to_dataset(row: DatasetRow) -> Dataset:
         digest=row.digest,
         items=row.items,
         source=row.source,
+        licence=row.licence,
+        warnings=tuple(row.warnings),
         created_at=row.created_at,
     )
 
@@ -124,7 +126,7 @@ def add_run(home: Home, run: RunRecord, items: pa.Table | None) -> RunRecord:
         run = replace(run, items=put_table(home.blobs, items))
     with home.database.write() as session:
         home.require(*([run.items] if run.items else []))
-        insert_run(session, run)
+        run = replace(run, id=insert_run(session, run))
         catalog.log_event(
             session,
             home.actor,
@@ -139,8 +141,8 @@ def add_run(home: Home, run: RunRecord, items: pa.Table | None) -> RunRecord:
     return run
 
 
-def insert_run(session: Session, run: RunRecord) -> None:
-    """Write a run down with its measures."""
+def insert_run(session: Session, run: RunRecord) -> int:
+    """Write a run down with its measures; return its number."""
     row = RunRow(
         version=_by_ref(session, run.version),
         baseline=_by_ref(session, run.baseline) if run.baseline else None,
@@ -153,6 +155,7 @@ def insert_run(session: Session, run: RunRecord) -> None:
         reason=run.reason,
         verdict=run.verdict,
         seed=run.seed,
+        confidence=run.confidence,
         duration_s=run.duration_s,
         cache_key=run.cache_key,
         absent=[dict(a) for a in run.absent],
@@ -165,6 +168,8 @@ def insert_run(session: Session, run: RunRecord) -> None:
         for m in run.measures
     ]
     session.add(row)
+    session.flush()
+    return row.id
 
 
 def _by_ref(session: Session, ref: str) -> VersionRow:
@@ -176,6 +181,7 @@ def to_run(row: RunRow) -> RunRecord:
     return RunRecord(
         suite=row.suite,
         suite_version=row.suite_version,
+        id=row.id,
         version=catalog.ref_of(row.version),
         version_digest=row.version.digest,
         baseline=catalog.ref_of(row.baseline) if row.baseline is not None else None,
@@ -187,6 +193,7 @@ def to_run(row: RunRow) -> RunRecord:
         reason=row.reason,
         verdict=row.verdict,
         seed=row.seed,
+        confidence=row.confidence,
         duration_s=row.duration_s,
         cache_key=row.cache_key,
         measures=tuple(

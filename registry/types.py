@@ -555,6 +555,9 @@ class Dataset:
         kind: ``analogies``, ``pairs``, ``labels``, ``qrels`` or ``positives``.
         digest: sha256 of the rows, 64 hex digits.
         items: questions, pairs or labelled ids.
+        source: where the rows come from: as the caller told, else the path they were read from.
+        licence: as the caller told; empty where nobody did.
+        warnings: what is suspicious about the rows, one line each.
     """
 
     name: str
@@ -563,6 +566,8 @@ class Dataset:
     items: int
     source: str
     created_at: datetime
+    licence: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -599,6 +604,7 @@ class RunRecord:
     """One suite run on one version: what the evaluations say, as the registry keeps it.
 
     Attributes:
+        id: the run's number in its registry; None where it is kept in none.
         version: ``NAME@NUMBER`` of the measured version.
         baseline: ``NAME@NUMBER`` where the suite compares two versions.
         dataset: name of the dataset where the suite needs one.
@@ -607,6 +613,7 @@ class RunRecord:
         absent: metrics without a value: ``{metric, labels, reason}``.
         items: digest of the per-item Parquet artifact, if the suite gives one.
         verdict: a word for the whole run, where the suite gives one (drift).
+        confidence: of the intervals, between 0 and 1, exclusive.
         cached: whether this was read back rather than measured now.
     """
 
@@ -614,6 +621,7 @@ class RunRecord:
     suite_version: int
     version: str
     version_digest: str
+    id: int | None = None
     baseline: str | None = None
     baseline_digest: str | None = None
     dataset: str | None = None
@@ -623,6 +631,7 @@ class RunRecord:
     reason: str = ""
     verdict: str | None = None
     seed: int = 0
+    confidence: float = 0.95
     duration_s: float = 0.0
     cache_key: str = ""
     measures: tuple[MeasureRecord, ...] = ()

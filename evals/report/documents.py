@@ -253,6 +253,7 @@ def dataset(d: Dataset) -> Document:
 def run(r: RunRecord) -> Document:
     """Return a run with its measures."""
     return {
+        "id": r.id,
         "suite": r.suite,
         "suite_version": r.suite_version,
         "version": r.version,
@@ -265,6 +266,7 @@ def run(r: RunRecord) -> Document:
         "duration_s": r.duration_s,
         "params": dict(r.params),
         "seed": r.seed,
+        "confidence": r.confidence,
         "measures": [m.to_dict() for m in r.measures],
         "absent": [dict(a) for a in r.absent],
         "notes": list(r.notes),

@@ -206,6 +206,38 @@ def test_a_seed_that_nothing_can_keep(filled: Registry, seed: int) -> None:
         evaluate(filled, "words", suites=["anisotropy"], seed=seed)
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_higher_confidence_widens_every_interval(suite: str, filled: Registry) -> None:
+    def intervals(confidence: float) -> dict[str, float]:
+        runs = evaluate(filled, "words@2", suites=[suite], baseline="words@1", confidence=confidence,
+                        params={"probe": {"label": "label"}, "neighbors": {"label": "label"}})  # fmt: skip
+        assert {run.confidence for run in runs} == {confidence}
+        spans = [m for run in runs for m in run.measures if m.low is not None and m.high is not None]
+        return {f"{m.metric}{dict(m.labels)}": m.high - m.low for m in spans}
+
+    narrow, wide = intervals(0.5), intervals(0.99)
+    assert narrow.keys() == wide.keys()
+    assert all(wide[name] >= narrow[name] for name in narrow)
+    spread = [name for name in narrow if wide[name] > narrow[name]]
+    assert spread or not any(wide.values())
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, math.nan])
+def test_a_confidence_that_no_interval_has(filled: Registry, confidence: float) -> None:
+    with pytest.raises(UsageError, match="confidence"):
+        evaluate(filled, "words", suites=["hubness"], confidence=confidence)
+
+
+def test_a_run_has_the_number_under_which_it_is_kept(filled: Registry) -> None:
+    (first,) = evaluate(filled, "words@1", suites=["hubness"])
+    (again,) = evaluate(filled, "words@1", suites=["hubness"])
+    (other,) = evaluate(filled, "words@1", suites=["hubness"], confidence=0.9)
+    assert first.id is not None
+    assert (again.id, again.cached) == (first.id, True)
+    assert (other.id, other.cached) == (first.id + 1, False)
+    assert [run.id for run in filled.runs("words@1")] == [first.id, other.id]
+
+
 def test_a_dataset_runs_once_each(filled: Registry, tmp_path: Path) -> None:
     filled.add_dataset("more", tmp_path / "pairs.tsv", "pairs")
     runs = evaluate(filled, "words@1", suites=["similarity"])

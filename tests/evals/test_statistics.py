@@ -272,3 +272,23 @@ class TestHolm:
             st.holm([0.2, 1.2])
         with pytest.raises(UsageError):
             st.holm([math.nan])
+
+
+def test_the_confidence_in_force_holds_inside_the_block_only() -> None:
+    plain, wide = st.wilson(7, 10), st.wilson(7, 10, 0.99)
+    with st.at_confidence(0.99):
+        assert st.wilson(7, 10) == wide
+        assert st.wilson(7, 10, 0.95) == plain
+        with pytest.raises(UsageError), st.at_confidence(1.0):
+            raise AssertionError
+        assert st.normal_quantile() == pytest.approx(stats.norm.ppf(0.995))
+    assert st.wilson(7, 10) == plain
+
+
+def test_clusters_that_are_all_wrong_or_all_right_are_as_many_trials() -> None:
+    clusters = [0, 0, 1, 1, 2]
+    rng = np.random.default_rng(0)
+    assert st.cluster_bootstrap_mean([0] * 5, clusters, rng) == st.wilson(0, 3)
+    assert st.cluster_bootstrap_mean([1] * 5, clusters, rng) == st.wilson(3, 3)
+    assert st.cluster_bootstrap_mean([0.5] * 5, clusters, rng) == (0.5, 0.5)
+    assert st.cluster_bootstrap_mean([1, 1], [3, 3], rng) == (1, 1)

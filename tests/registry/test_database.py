@@ -329,9 +329,8 @@ def test_an_upgraded_registry_takes_everything_new(dump: Path, tmp_path: Path, t
     path = restore(dump, tmp_path / "r")
     Registry.create(path.parent).close()
     with connect(path.parent) as registry:
-        (name,) = {v.name for v in registry.versions()}
+        (name,) = {v.name for v in registry.versions() if "/" not in v.name}
         (alias,) = registry.aliases(name)
-        assert registry.protected_aliases(name) == ()
         registry.protect(name, alias)
         added = registry.add_dependent("search", f"{name}@{alias}", note="load it again")
         assert added.built_from == registry.aliases(name)[alias]
@@ -350,7 +349,7 @@ class Stop(Exception):
 
 
 @OLD
-@pytest.mark.parametrize("step", [1, 3, 7])
+@pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_failed_upgrade_leaves_the_old_schema(
     dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
