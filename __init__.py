@@ -1,7 +1,8 @@
 """embreg: an embedding artifact registry and evaluation harness.
 
-``connect`` opens a registry; ``evaluate``, ``drift`` and ``gate`` measure what is in it. The names below are
-loaded when first used, so that importing embreg costs nothing.
+``connect`` opens a registry; ``evaluate``, ``drift``, ``compare`` and ``gate`` measure what is in it, and all
+but the last plain vectors too. The names below are loaded when first used, so that importing embreg costs
+nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
     from .evals.deriving import derive as derive
     from .evals.gating import gate as gate
-    from .evals.runner import drift as drift
-    from .evals.runner import evaluate as evaluate
+    from .evals.notebook import compare as compare
+    from .evals.notebook import drift as drift
+    from .evals.notebook import evaluate as evaluate
     from .registry.errors import EmbregError as EmbregError
     from .registry.registry import Registry as Registry
     from .registry.tables import EmbeddingTable as EmbeddingTable
@@ -29,6 +31,7 @@ __all__ = [
     "Ref",
     "Registry",
     "Space",
+    "compare",
     "connect",
     "derive",
     "drift",
@@ -42,9 +45,10 @@ _HOMES = {
     "Ref": "registry.types",
     "Registry": "registry.registry",
     "Space": "registry.types",
+    "compare": "evals.notebook",
     "derive": "evals.deriving",
-    "drift": "evals.runner",
-    "evaluate": "evals.runner",
+    "drift": "evals.notebook",
+    "evaluate": "evals.notebook",
     "gate": "evals.gating",
 }
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from gc import set_threshold
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .registry.registry import Registry
     from .registry.types import Progress, RunRecord
 
-DEFAULT_REGISTRY = ".embreg"
 MOST = 2**63 - 1
 _PIECE = 1 << 16
 #: So many events are shown where nothing else is asked for.
@@ -55,21 +55,15 @@ class Context:
 
     def config(self) -> Config | None:
         """Return the configuration file in force, or None."""
-        from .evals.config import find_config, load_config
+        from .evals.config import config_in_force
 
-        try:
-            path = Path(self.config_option) if self.config_option else find_config(Path.cwd())
-        except FileNotFoundError:  # the working directory is gone
-            return None
-        return load_config(path) if path is not None else None
+        return config_in_force(self.config_option)
 
     def root(self) -> str:
         """Return where the registry is: --registry, $EMBREG_REGISTRY, embreg.toml, .embreg."""
-        said = self.registry_option or os.environ.get("EMBREG_REGISTRY")
-        if said:
-            return said
-        config = self.config()
-        return (config.registry_url if config is not None else None) or DEFAULT_REGISTRY
+        from .evals.config import registry_in_force
+
+        return registry_in_force(self.registry_option, self.config_option)
 
     def open(self) -> Registry:
         """Open the registry."""
@@ -132,9 +126,17 @@ class Context:
         )
         with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None)
+            inner = bar.add_task("", total=None, visible=False)
+            steps = {inner: ""}
 
             def told(step: str, done: int, total: int | None) -> None:
-                bar.update(task, description=f"{what}: {step}", completed=done, total=total)
+                outer, _, part = step.partition(": ")
+                if part and step != steps[inner]:
+                    steps[inner] = step
+                    bar.reset(inner, description=f"  {part}", visible=True)
+                bar.update(inner, completed=done, total=total) if part else bar.update(inner, visible=False)
+                if not part:
+                    bar.update(task, description=f"{what}: {outer}", completed=done, total=total)
 
             yield told
 
@@ -193,7 +195,8 @@ class Main(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         try:
             kwargs |= {"prog_name": "embreg", "standalone_mode": False, "obj": Context(argv)}
-            code = super().main(argv, *rest, **kwargs)
+            with _warnings_in_a_line():
+                code = super().main(argv, *rest, **kwargs)
         except click.exceptions.Exit as exc:
             code = exc.exit_code
         except click.exceptions.NoArgsIsHelpError as exc:
@@ -213,6 +216,22 @@ class Main(click.Group):
                 raise
             code = _unforeseen(argv, exc)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Tell of a suite that is left out as of everything else: one line on stderr."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if category.__name__ == "SuiteLeftOut":  # its module is not loaded where nothing is measured
+                click.echo(f"embreg: warning: {printable(str(message), 2000)}", err=True)
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _silence_stdout() -> None:
@@ -1004,31 +1023,69 @@ def dataset() -> None:
     metavar="REF|FILE",
     help="Of the queries (qrels) or second ids (positives), where these are no rows of the embedding.",
 )
+@click.option("--licence", "--license", "licence", metavar="TEXT", default="", help="Of the rows.")
+@click.option("--source", metavar="URL|TEXT", help="Where the rows come from [default: the path].")
+@click.option("--dry-run", is_flag=True, help="Read FILE and tell of it; store nothing.")
 @common
-def dataset_add(ctx: Context, name: str, file: str, kind: str, encoding: str, vectors: str | None) -> None:
-    """Register FILE (for analogies also a BATS folder) as the dataset NAME.
+def dataset_add(ctx: Context, name: str, file: str, kind: str, **given: Any) -> None:
+    """Register FILE (for analogies also a BATS folder) as the dataset NAME, and say what is suspicious in it.
 
-    Example: embreg dataset add google questions-words.txt --kind analogies
+    Example: embreg dataset add google questions-words.txt --kind analogies --licence Apache-2.0
     """
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        added = registry.add_dataset(name, file, kind, encoding=encoding, vectors=vectors)
-    ctx.show(documents.dataset(added), lambda: listing.datasets([added]))
+        added = registry.add_dataset(name, file, kind, **given)
+    ctx.show(documents.added_dataset(added), lambda: listing.added_dataset(added))
 
 
 @dataset.command("list")
 @common
 def dataset_list(ctx: Context) -> None:
-    """List the datasets.
+    """List the datasets, and those that are built in.
 
     Example: embreg dataset list
     """
     from .evals.report import documents, listing
 
     with ctx.open() as registry:
-        found = registry.datasets()
-    ctx.show({"datasets": [documents.dataset(d) for d in found]}, lambda: listing.datasets(found))
+        found, builtin = registry.datasets(), registry.builtin_datasets()
+    ctx.show(documents.datasets(found, builtin), lambda: listing.datasets(found, builtin))
+
+
+@dataset.command("show")
+@click.argument("name")
+@click.option("-n", "--rows", "count", metavar="N", type=click.IntRange(0, MOST), default=10,
+              show_default=True, help="How many of the first rows to show.")  # fmt: skip
+@common
+def dataset_show(ctx: Context, name: str, count: int) -> None:
+    """Show everything about the dataset NAME, registered or built in, with its first rows.
+
+    Example: embreg dataset show google -n 5
+    """
+    from .evals.report import documents, listing
+    from .registry.datasets import counts, first_rows
+
+    with ctx.open() as registry:
+        found = registry.dataset(name)
+        rows = registry.dataset_rows(found)
+    contents = found, first_rows(rows, count), counts(rows, found.kind)
+    ctx.show(documents.dataset_contents(*contents), lambda: listing.dataset_contents(*contents))
+
+
+@dataset.command("rm")
+@click.argument("name")
+@common
+def dataset_rm(ctx: Context, name: str) -> None:
+    """Forget the dataset NAME; runs on it stay, and the rows as long as there are such runs.
+
+    Example: embreg dataset rm google
+    """
+    from .evals.report import documents
+
+    with ctx.open() as registry:
+        removed = registry.remove_dataset(name)
+    ctx.show({"removed": name} | documents.dataset(removed), lambda: f"removed dataset {name}")
 
 
 def _params(ctx: Context, given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -1062,6 +1119,12 @@ CONFIDENCE = click.option(
     show_default=True,
     help="Of the intervals.",
 )
+QUERIES = click.option(
+    "--queries",
+    metavar="N",
+    type=click.IntRange(0, MOST),
+    help="Rows asked for their neighbours, 0 for all [default: all up to 50,000 rows, 10,000 of more].",
+)
 FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
 
 
@@ -1079,11 +1142,16 @@ def _failures(runs: Sequence[RunRecord]) -> int:
 @click.option("--suite", "suites", metavar="S", multiple=True, help="A suite, repeatable; by default all.")
 @click.option("--baseline", metavar="REF", type=REF, help="The version to compare with.")
 @click.option(
-    "--dataset", "datasets", metavar="D", multiple=True, help="A dataset, repeatable; by default all."
+    "--dataset",
+    "datasets",
+    metavar="D",
+    multiple=True,
+    help="A dataset, repeatable [default: all, else a built-in one that fits].",
 )
 @PARAM
 @SEED
 @CONFIDENCE
+@QUERIES
 @FORCE
 @common
 def eval_(
@@ -1095,6 +1163,7 @@ def eval_(
     params: tuple[str, ...],
     seed: int,
     confidence: float,
+    queries: int | None,
     force: bool,
 ) -> int:
     """Measure REF with every suite whose needs are met, and record the numbers.
@@ -1114,6 +1183,7 @@ def eval_(
             params=_params(ctx, params),
             seed=seed,
             confidence=confidence,
+            queries=queries,
             force=force,
             progress=progress,
         )
@@ -1125,24 +1195,42 @@ def eval_(
 @click.argument("old", metavar="A", type=REF)
 @click.argument("new", metavar="[B]", type=REF, required=False)
 @click.option("--history", is_flag=True, help="From each version of NAME to the next.")
+@click.option("--floor", is_flag=True, help="Also measure what of each number is noise.")
+@click.option(
+    "--like", metavar="REF", type=REF, multiple=True, help="A version that ought to equal A, repeatable."
+)
 @PARAM
 @SEED
 @CONFIDENCE
 @FORCE
 @common
 def drift(
-    ctx: Context, old: str, new: str | None, history: bool, params: tuple[str, ...], **chosen: Any
+    ctx: Context,
+    old: str,
+    new: str | None,
+    history: bool,
+    floor: bool,
+    like: tuple[str, ...],
+    params: tuple[str, ...],
+    **chosen: Any,
 ) -> int:
     """Say how far B drifted from A: a verdict, and what it rests on.
 
-    Example: embreg drift words@1 words@2; embreg drift words --history
+    With --floor, the noise of each number is measured too, on random halves of the shared rows and with other
+    seeds. Versions named by --like, such as the same model trained again, show how far equals drift apart.
+
+    Example: embreg drift words@1 words@2; embreg drift words --history; embreg drift words@1 words@2 --floor
     """
     from .evals.report import console, documents
     from .evals.runner import discover, drift, drift_history
 
     if history != (new is None):
         raise UsageError("give two versions, or one name and --history")
+    if history and (floor or like):
+        raise UsageError("a floor is that of two versions, not of a history")
     chosen["params"] = _params(ctx, params)
+    if new is not None and (floor or like):
+        return _drift_floor(ctx, old, new, like, chosen)
     with ctx.open() as registry, ctx.progress("comparing") as progress:
         chosen["progress"] = progress
         runs = (
@@ -1153,23 +1241,166 @@ def drift(
     return _failures(runs)
 
 
+def _drift_floor(ctx: Context, old: str, new: str, like: tuple[str, ...], chosen: dict[str, Any]) -> int:
+    """Show drift with its floor, and return the exit code."""
+    from .evals.flooring import drift_floor
+    from .evals.report import floor
+    from .evals.runner import suite_named
+
+    with ctx.open() as registry, ctx.progress("comparing") as progress:
+        report = drift_floor(registry, old, new, like=like, progress=progress, **chosen)
+    ctx.show(floor.document(report), lambda: floor.view(report, suite_named("drift")))
+    return _failures([report.run, *report.alike])
+
+
+CSV = click.option("--csv", metavar="FILE", type=click.Path(), help="Write CSV; - is stdout.")
+LABELS = click.option("--labels", metavar="K=V", multiple=True, help="Only what bears it, repeatable.")
+ALL_LABELS = click.option("--all-labels", is_flag=True, help="Slices and variants too.")
+
+
+def _tabular(
+    ctx: Context, csv: str | None, table: Callable[[], Any], document: Any, view: Callable[[], RenderableType]
+) -> None:
+    """Write CSV where it is asked for; show a document, or what a person reads."""
+    if csv is None:
+        ctx.show(document, view)
+        return
+    from .evals.report.delimited import delimited
+
+    text = delimited(table())
+    if csv == "-":
+        if ctx.json:
+            raise UsageError("--json and --csv - both write to stdout", hint="name a file: --csv FILE")
+        ctx.show(document, lambda: Verbatim(text.removesuffix("\n")))
+        return
+    _write(csv, text)
+    ctx.show(document, lambda: f"wrote {printable(csv)}")
+
+
+@main.command()
+@click.argument("refs", metavar="A B [C]...", type=REF, nargs=-1)
+@click.option("--suite", "suites", metavar="S", multiple=True, help="A suite, repeatable; by default all.")
+@click.option(
+    "--dataset", "datasets", metavar="D", multiple=True, help="A dataset, repeatable; by default all."
+)
+@click.option("--only-changed", is_flag=True, help="Only rows in which a version differs from A.")
+@ALL_LABELS
+@click.option("--recorded", is_flag=True, help="Measure nothing: compare what was measured before.")
+@click.option(
+    "--alpha",
+    metavar="P",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="At which a difference is significant.",
+)
+@PARAM
+@SEED
+@common
+def compare(
+    ctx: Context,
+    refs: tuple[str, ...],
+    suites: tuple[str, ...],
+    datasets: tuple[str, ...],
+    only_changed: bool,
+    all_labels: bool,
+    recorded: bool,
+    alpha: float,
+    params: tuple[str, ...],
+    seed: int,
+) -> int:
+    """Set versions side by side: every metric, its change from A, and whether that is more than chance.
+
+    What was not measured yet is measured. Where a metric follows from its items (questions, rows), they are
+    tested in pairs, two-sided, with Holm's correction over all tests of the comparison.
+
+    Example: embreg compare words@production words@4 words@5 --suite analogies
+    """
+    from .evals.comparing import compare
+    from .evals.report import comparison
+
+    with ctx.open() as registry, ctx.progress("comparing") as progress:
+        found = compare(
+            registry,
+            refs,
+            suites=suites,
+            datasets=datasets,
+            params=_params(ctx, params) if params or not recorded else None,
+            seed=seed,
+            alpha=alpha,
+            glance=not all_labels,
+            measure=not recorded,
+            progress=progress,
+        )
+    shown = found.changed() if only_changed else found
+    ctx.show(shown.to_dict(), lambda: comparison.comparison(shown))
+    return _failures([run for runs in found.runs.values() for run in runs])
+
+
+@main.command()
+@click.argument("run", type=REF)
+@click.argument("other", metavar="[OTHER]", type=REF, required=False)
+@click.option("--suite", metavar="S", help="Which run of a version is meant.")
+@click.option("--dataset", metavar="D", help="Which run of a version is meant.")
+@click.option("--worst", metavar="N", type=click.IntRange(1, MOST), help="The N worst [default: 20].")
+@click.option("--best", metavar="N", type=click.IntRange(1, MOST), help="The N best.")
+@click.option("--flipped", is_flag=True, help="Of two versions: what broke and what was mended.")
+@click.option("--sort", "column", metavar="COLUMN", help="Rank by another column of the items.")
+@LABELS
+@CSV
+@common
+def items(
+    ctx: Context, run: str, other: str | None, labels: tuple[str, ...], csv: str | None, **chosen: Any
+) -> None:
+    """Show the items behind RUN (its number, or a version): the worst first, by the metric's own direction.
+
+    With OTHER, the newer of two versions: the items of both in pairs, those first that became worse. Right or
+    wrong: which broke; hubness: which rows became hubs; drift: which rows moved most.
+
+    Example: embreg items 12 --worst 20; embreg items words@1 words@2 --suite analogies --flipped
+    """
+    from .evals.itemizing import items
+    from .evals.report import items as page
+    from .evals.runner import discover
+
+    if csv is not None and chosen["worst"] is None and chosen["best"] is None:
+        chosen |= {"worst": MOST, "best": MOST if chosen["flipped"] else None}
+    with ctx.open() as registry:
+        found = items(registry, run, other, labels=_pairs("--labels", labels), **chosen)
+    suite = discover().get(found.run.suite)
+    _tabular(ctx, csv, found.table, found.to_dict(), lambda: page.items(found, suite=suite))
+
+
 @main.command()
 @click.argument("name")
 @click.option("--metric", metavar="M", help="METRIC or SUITE.METRIC; by default all.")
+@LABELS
+@ALL_LABELS
+@CSV
 @common
-def metrics(ctx: Context, name: str, metric: str | None) -> None:
-    """Show what was measured of NAME (or of one version), version after version.
+def metrics(
+    ctx: Context, name: str, metric: str | None, labels: tuple[str, ...], all_labels: bool, csv: str | None
+) -> None:
+    """Show what was measured of NAME (or of one version), version after version, the latest last.
 
-    Example: embreg metrics words --metric hubness.skewness
+    Example: embreg metrics words --metric hubness.skewness; embreg metrics words --csv metrics.csv
     """
-    from .evals.report import documents, listing
-    from .evals.runner import check_metric
+    from .evals.report import documents, series
+    from .evals.runner import check_metric, discover
 
     with ctx.open() as registry:
-        document = documents.series(registry.runs(name), metric)
-    if metric is not None and not document["series"]:
+        points = documents.series(registry.runs(name), metric)["series"]
+    if metric is not None and not points:
         check_metric(metric)
-    ctx.show(document, lambda: listing.series(document["series"]))
+    points = series.labelled(points, _pairs("--labels", labels) or {})
+    glance = not (all_labels or metric or labels)
+    _tabular(
+        ctx,
+        csv,
+        lambda: series.long(points),
+        {"series": points},
+        lambda: series.series(points, suites=discover(), glance=glance),
+    )
 
 
 @main.command()
@@ -1242,6 +1473,50 @@ def _write(path: str, text: str, mode: str = "w") -> None:
             file.write(text)
     except OSError as exc:
         raise StorageError(f"cannot write {printable(path)}: {exc.strerror}") from exc
+
+
+@main.group(invoke_without_command=True)
+@click.option("--from", "origin", metavar="PACKAGE", help="Only those that it brings; embreg's own: embreg.")
+@click.option("--markdown", is_flag=True, help="Print the whole reference as one Markdown document.")
+@common
+def suites(ctx: Context, origin: str | None, markdown: bool) -> None:
+    """List the suites: what each answers, what it needs, and which package brings it.
+
+    Example: embreg suites; embreg suites show anisotropy; embreg suites --markdown > metrics.md
+    """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    from .evals.discovery import discovered
+    from .evals.report import manual, reference
+
+    found = discovered().only(origin)
+    if markdown:
+        if ctx.json:
+            raise UsageError("--markdown and --json: which of the two?")
+        text = manual.manual(found.suites, found.origins)
+        ctx.show({}, lambda: Verbatim(text.removesuffix("\n")))
+        return
+    ctx.show(reference.overview_document(found), lambda: reference.overview(found))
+
+
+@suites.command("show")
+@click.argument("name", metavar="SUITE[.METRIC]")
+@common
+def suites_show(ctx: Context, name: str) -> None:
+    """Show all that a suite says of itself: sources, needs, parameters, and its metrics with their formulas.
+
+    Example: embreg suites show anisotropy; embreg suites show drift.cka
+    """
+    from .evals.discovery import discovered
+    from .evals.reference import looked_up
+    from .evals.report import reference
+
+    found = discovered()
+    suite, metric = looked_up(name, found)
+    if metric is not None:
+        ctx.show(reference.metric_document(metric, suite), lambda: reference.metric(metric, suite))
+    else:
+        ctx.show(reference.suite_document(suite, found), lambda: reference.suite(suite, found))
 
 
 @main.command()

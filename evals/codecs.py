@@ -72,8 +72,10 @@ class Codec:
     centre: NDArray[np.float64] | None = None
     scale: float = 1.0
 
-    def nearest(self, queries: Floats, rows: Floats, decoded: Floats, k: int, metric: str) -> Neighbors:
-        """Return the ``k`` encoded rows that seem nearest to each query.
+    def nearest(
+        self, queries: Floats, rows: Floats, decoded: Floats, k: int, metric: str, exponent: int = 0
+    ) -> Neighbors:
+        """Return the ``k`` encoded rows that seem nearest to each query; all have scores in one unit.
 
         Args:
             queries: float32 ``(q, d)``, as they are or decoded.
@@ -81,8 +83,11 @@ class Codec:
             decoded: float32 ``(m, d)``, what became of it.
             k: at most m.
             metric: ``cosine`` (of unit rows), ``dot`` or ``l2``.
+            exponent: in units of its power of two, squares of lengths are numbers of float32.
         """
         if self.centre is None:
+            if exponent:
+                queries, decoded = (np.ldexp(x, -exponent) for x in (queries, decoded))
             return neighbors(queries, decoded, k, metric)
         # The decoded row is the estimate: (q - c)'(x - c) is estimated, |x - c|² and c'x are known.
         apart = (rows - self.centre) / self.scale
@@ -173,7 +178,8 @@ def _scaled(name: str, factory: str, rows: Floats, apart: NDArray[np.floating[An
 def _signs(rows: Floats) -> Codec:
     mean = rows.mean(axis=0, dtype=np.float64)
     spread = np.abs(rows - mean).mean(axis=0)
-    high, low = (mean + spread).astype(np.float32), (mean - spread).astype(np.float32)
+    with np.errstate(over="ignore"):
+        high, low = (mean + spread).astype(np.float32), (mean - spread).astype(np.float32)
     centre = mean.astype(np.float32)
     return Codec(
         name="1-bit", bytes=-(-rows.shape[1] // 8), through=lambda x: np.where(x >= centre, high, low)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,8 @@ from .suite import Better, Metric, Need, Suite
 from .toml_source import TomlSource, shown
 
 NAME = "embreg.toml"
+#: The registry where nobody names one, and the variable that may.
+DEFAULT_REGISTRY, REGISTRY_VARIABLE = ".embreg", "EMBREG_REGISTRY"
 SEVERITIES = ("critical", "warning")
 ON_MISSING = ("fail", "skip")
 #: The significance asked of a drop where a check does not say.
@@ -142,6 +145,36 @@ def find_config(start: Path) -> Path | None:
     """Return the nearest ``embreg.toml`` in ``start`` or a folder above it, or None."""
     here = start.absolute()
     return next((p for d in (here, *here.parents) if (p := d / NAME).is_file()), None)
+
+
+def config_in_force(asked: str | None = None) -> Config | None:
+    """Return the configuration that is asked for, else the nearest one upwards; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    try:
+        path = Path(asked) if asked else find_config(Path.cwd())
+    except FileNotFoundError:  # the working directory is gone
+        return None
+    return load_config(path) if path is not None else None
+
+
+def registry_in_force(asked: str | None = None, config: str | None = None) -> str:
+    """Return where the registry is: as asked, else $EMBREG_REGISTRY, embreg.toml, .embreg.
+
+    Args:
+        asked: the registry that somebody names.
+        config: the path of a configuration that somebody insists on.
+
+    Raises:
+        ConfigError: a configuration decides, and cannot be used.
+    """
+    said = asked or os.environ.get(REGISTRY_VARIABLE)
+    if said:
+        return said
+    found = config_in_force(config)
+    return (found.registry_url if found is not None else None) or DEFAULT_REGISTRY
 
 
 def load_config(path: Path) -> Config:
@@ -342,6 +375,8 @@ def _misfit(check: Check, suite: Suite, metric: Metric) -> tuple[str, str] | Non
             return f"{key} = {bound:g} is outside its range, {low} to {high}", metric.doc
     if "dataset" in check.labels and suite.dataset_kind is None:
         return f"{suite.name} runs on no dataset", "leave the label 'dataset' out"
+    if "index" in check.labels and Need.INDEX not in suite.needs:
+        return f"{suite.name} measures no index", "leave the label 'index' out"
     if check.tolerance is None:
         return None
     if metric.better is Better.NEITHER:
@@ -358,6 +393,8 @@ def _misfit(check: Check, suite: Suite, metric: Metric) -> tuple[str, str] | Non
 
 def best(metric: Metric) -> float | None:
     """Return the best value a metric can take; None where it is unbounded or has no direction."""
+    if metric.ideal is not None and metric.better is not Better.NEITHER:
+        return metric.ideal
     return {Better.HIGHER: metric.high, Better.LOWER: metric.low}.get(metric.better)
 
 

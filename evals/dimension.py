@@ -36,8 +36,6 @@ _NEAR = 1 - 1e-4
 _SAME = 1e-12
 #: Below this squared distance float32 cosines are off by a hundredth of it, and rows tie that differ.
 _DENSE = 1e-5
-#: Squared distances outside are rounded by float32 to 0, to its largest number, or to few digits.
-_SMALLEST, _LARGEST = 1e-37, 3e38
 #: Mean logarithms of ratios of distances below this one are rounding: the distances are equal.
 _EQUAL = 1e-5
 _BLOCK = 8192
@@ -83,9 +81,10 @@ def radii(subject: Subject, graph: NeighborGraph) -> Radii | str:
     metric = subject.space.metric
     if metric == "dot":
         return "inner products are not distances"
-    squares = _chords(subject, graph) if metric == "cosine" else -graph.scores.astype(np.float64)
-    if metric == "l2" and _out_of_range(subject, graph, squares):
-        return "squared distances leave the range of float32"
+    if metric == "cosine":
+        squares = _chords(subject, graph)
+    else:
+        squares = -subject.widened(graph.queries, graph.rows, graph.scores)
     copy = squares <= (_SAME if metric == "cosine" else 0.0)
     if metric == "cosine" and not copy.all() and float(np.median(squares[~copy])) < _DENSE:
         return "most neighbours are at cosines so near 1 that float32 scores do not order them"
@@ -183,14 +182,3 @@ def _first_copies(subject: Subject, graph: NeighborGraph, copy: NDArray[np.bool_
     nearest = np.where(copy, graph.rows, subject.table.rows).min(axis=1)
     first[graph.queries] = np.minimum(first[graph.queries], nearest)
     return first
-
-
-def _out_of_range(subject: Subject, graph: NeighborGraph, squares: Floats) -> bool:
-    if squares.max() >= _LARGEST or bool(((squares > 0) & (squares < _SMALLEST)).any()):
-        return True
-    zero = np.flatnonzero(squares[:, 0] == 0)
-    for part in split(len(zero), _BLOCK):
-        x, y = (subject.table.take(rows[zero[part]]) for rows in (graph.queries, graph.rows[:, 0]))
-        if not np.array_equal(x, y):
-            return True
-    return False

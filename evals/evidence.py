@@ -17,10 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ..registry.builtin import is_builtin
 from ..registry.errors import did_you_mean, printable
 from .config import Check, best
 from .figures import named
-from .statistics import paired_bootstrap_p, paired_p, smallest_bootstrap_p, smallest_p
+from .statistics import (
+    Ties,
+    is_binary,
+    jackknife_changes,
+    mean_error,
+    paired_p,
+    smallest_p,
+    smallest_tied_p,
+    tied_error,
+    tied_p,
+)
+from .statistics import detectable as _detectable
 from .suite import Metric, Need, Statistic, Suite
 
 if TYPE_CHECKING:
@@ -34,6 +46,8 @@ _COVERED = 0.5
 #: A metric is that of its items if it agrees with it to this, relative to 1.
 _ROUNDING = 1e-5
 _TOTAL = ("group", "total")
+#: Labels of a check that pick runs; the others pick a measure.
+RUN_LABELS = frozenset({"dataset", "index"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +64,13 @@ class Pairs:
     Attributes:
         old, new: float64 ``(n, c)``, n >= 1.
         statistic: how the metric follows from them; None where it is the mean, and c = 1.
+        ties: which of them depend on each other, as in ``statistics.tied_error``; None where none do.
     """
 
     old: Floats
     new: Floats
     statistic: Statistic | None = None
+    ties: Ties | None = None
 
     def __len__(self) -> int:
         return len(self.old)
@@ -67,15 +83,38 @@ class Pairs:
     def smallest_p(self, permutations: int) -> float:
         """Return a bound that the p-value of so many items cannot fall below, whatever they do."""
         if self.statistic is not None:
-            return smallest_bootstrap_p(len(self), resamples=permutations)
+            return smallest_tied_p(self._tied)
+        if self.ties is not None:
+            return smallest_tied_p(self.ties)
         return smallest_p(self.old[:, 0], self.new[:, 0], permutations=permutations)
+
+    @property
+    def binary(self) -> bool:
+        """Whether every item is right or wrong on both sides."""
+        return self.statistic is None and is_binary(self.old) and is_binary(self.new)
+
+    @property
+    def _tied(self) -> Ties:
+        return np.arange(len(self))[:, None] if self.ties is None else self.ties
+
+    @property
+    def error(self) -> float:
+        """The standard error of the change, over draws of the items."""
+        if self.statistic is None:
+            moved = (self.new - self.old)[:, 0]
+            return mean_error(moved) if self.ties is None else tied_error(moved, self.ties)
+        changes = jackknife_changes(self.old, self.new, self.statistic.of)
+        return 0.0 if changes is None else tied_error(changes, self._tied)
 
     def p(self, worse: Literal["lower", "higher"], rng: np.random.Generator, permutations: int) -> float:
         """Return the one-sided p-value that the new values are worse than the old ones."""
         if self.statistic is None:
-            return paired_p(self.old[:, 0], self.new[:, 0], rng, worse=worse, permutations=permutations)
-        of = self.statistic.of
-        return paired_bootstrap_p(self.old, self.new, of, rng, worse=worse, resamples=permutations)
+            old, new = self.old[:, 0], self.new[:, 0]
+            return paired_p(old, new, rng, worse=worse, ties=self.ties, permutations=permutations)
+        changes = jackknife_changes(self.old, self.new, self.statistic.of)
+        if changes is None:
+            return 1.0
+        return tied_p(-changes if worse == "lower" else changes, self._tied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +125,51 @@ class Reference:
     run: RunRecord | None
 
 
-def runs_of(check: Check, candidate: Sequence[RunRecord]) -> list[RunRecord] | Missing:
-    """Return the runs a check holds for: one per dataset, or the one of the dataset it names.
+def detectable(pairs: Pairs, alpha: float) -> float | None:
+    """Return the smallest change for the worse that a test of these items at ``alpha`` would find.
 
-    Of several runs on one dataset the last counts.
+    It is found with a power of .8, if what comes scatters about the change as what was seen does. Where
+    items are right or wrong, it is no less than what the exact test asks for. None where no item
+    moved, or where an alpha of 1 lets the size of a change decide.
     """
-    runs = {run.dataset: run for run in candidate if run.suite == check.suite}
+    if alpha >= 1:
+        return None
+    error = pairs.error
+    least = 0.0
+    if pairs.binary and pairs.ties is None:
+        least = math.ceil(math.log2(1 / alpha)) / len(pairs)
+    if not error and not least:
+        return None
+    return max(least, _detectable(error, alpha))
+
+
+def about(run: RunRecord, suite: Suite) -> dict[str, str]:
+    """Return what a run is about, by the labels that pick it: its ``dataset``, its ``index``."""
+    index = run.params.get("index") if Need.INDEX in suite.needs else None
+    named_so = {"dataset": run.dataset, "index": index}
+    return {label: str(name) for label, name in named_so.items() if name}
+
+
+def runs_of(check: Check, suite: Suite, candidate: Sequence[RunRecord]) -> list[RunRecord] | Missing:
+    """Return the runs a check holds for: one per dataset and index, or those that its labels name.
+
+    Of several runs on one dataset and index the last counts.
+    """
+    runs = {tuple(about(run, suite).items()): run for run in candidate if run.suite == check.suite}
     if not runs:
         return Missing(f"{check.suite} was not run")
-    wanted = check.labels.get("dataset")
-    if wanted is None:
-        return list(runs.values())
-    if wanted not in runs:
-        hint = did_you_mean(wanted, [name for name in runs if name])
-        told = f": {hint}" if hint else ""
-        return Missing(f"{check.suite} was not run on dataset '{printable(wanted, 60)}'{told}")
-    return [runs[wanted]]
+    for label in RUN_LABELS & check.labels.keys():
+        wanted, known = check.labels[label], [name for key in runs if (name := dict(key).get(label))]
+        if wanted not in known:
+            hint = did_you_mean(wanted, known)
+            told = f": {hint}" if hint else ""
+            return Missing(f"{check.suite} was not run on {label} '{printable(wanted, 60)}'{told}")
+        runs = {key: run for key, run in runs.items() if dict(key).get(label) == wanted}
+    if "dataset" not in check.labels:
+        # What is built in is judged where it is named only: it stands in where a dataset was removed.
+        runs = {key: run for key, run in runs.items() if not is_builtin(run.dataset or "")}
+    told = f"{check.suite} was run on nothing but what is built in: a check on that names the dataset"
+    return list(runs.values()) or Missing(told)
 
 
 def measure_of(run: RunRecord, check: Check, metric: Metric) -> MeasureRecord | Missing:
@@ -114,11 +182,11 @@ def measure_of(run: RunRecord, check: Check, metric: Metric) -> MeasureRecord | 
     if run.status != "done":
         return Missing(f"{run.suite} {_status(run)}")
     named_so = [m for m in run.measures if _is_meant(check.name, metric, m.metric)]
-    asked = _without_dataset(check.labels)
+    asked = _of_measures(check.labels)
     fitting = [m for m in named_so if asked.items() <= m.labels.items()]
-    exact = [m for m in named_so if _without_dataset(m.labels) == asked]
+    exact = [m for m in named_so if _of_measures(m.labels) == asked]
     total = [m for m in fitting if _TOTAL in m.labels.items()]
-    plain = [m for m in total if len(_without_dataset(m.labels)) == len(asked) + 1]
+    plain = [m for m in total if len(_of_measures(m.labels)) == len(asked) + 1]
     picked = next((group for group in (exact, fitting, plain, total) if len(group) == 1), None)
     if picked:
         return _finite(picked[0])
@@ -179,7 +247,12 @@ def pairs_of(
     common, most = int((at >= 0).sum()), max(len(new), len(old))
     if common < _COVERED * most:
         return Missing(f"only {common:,} of {most:,} items are in both versions")
-    return Pairs(old=_values(old)[at[at >= 0]], new=_values(new)[at >= 0], statistic=metric.statistic)
+    return Pairs(
+        old=_values(old)[at[at >= 0]],
+        new=_values(new)[at >= 0],
+        statistic=metric.statistic,
+        ties=_ties(new.filter(pa.array(at >= 0)), metric),
+    )
 
 
 def comparable(run: RunRecord, baseline: Sequence[RunRecord]) -> RunRecord | Missing:
@@ -211,8 +284,10 @@ def _scored(
 ) -> pa.Table | Missing:
     """Return the scored items behind a measure: the column ``item``, then those of its values."""
     table = items(run.items) if run.items else None
-    columns = (str(metric.item),) if metric.statistic is None else metric.statistic.columns
-    if table is None or not {"item", *columns} <= set(table.column_names):
+    single = metric.independent or str(metric.item)
+    columns = (single,) if metric.statistic is None else metric.statistic.columns
+    needed = {"item", *columns, *(name for group in metric.ties for name in group)}
+    if table is None or not needed <= set(table.column_names):
         return Missing(f"no items are kept of {run.version}")
     for label, wanted in labels.items():
         own = [f"{column}[{label}={wanted}]" for column in columns]
@@ -224,7 +299,8 @@ def _scored(
     kept = [pc.is_finite(column).fill_null(False) for column in values]
     item = table.column("item").cast(pa.large_string())
     named = {"item": item} | {str(i): column for i, column in enumerate(values)}
-    scored = pa.table(named).filter(reduce(pc.and_, kept))
+    tied = {name: table.column(name) for group in metric.ties for name in group}
+    scored = pa.table(named | tied).filter(reduce(pc.and_, kept))
     off = abs(_value(_values(scored), metric.statistic) - value) if len(scored) else math.inf
     # Compared so that an undefined value is off too.
     if not off <= _ROUNDING * max(1.0, abs(value)):
@@ -234,7 +310,22 @@ def _scored(
 
 def _values(scored: pa.Table) -> Floats:
     """Return the values of scored items, float64 ``(n, c)``."""
-    return np.column_stack([column.to_numpy() for column in scored.columns[1:]])
+    names = [name for name in scored.column_names if name.isdecimal()]
+    return np.column_stack([scored.column(name).to_numpy() for name in names])
+
+
+def _ties(scored: pa.Table, metric: Metric) -> Ties | None:
+    """Return the ties of scored items ``(n, t)``; an item with a null in a group is tied to none there."""
+    if not metric.ties:
+        return None
+    lone = iter(range(-1, -len(metric.ties) * len(scored) - 1, -1))
+    numbers: dict[tuple[str, ...], int] = {}
+    columns = []
+    for group in metric.ties:
+        told = zip(*(scored.column(name).to_pylist() for name in group), strict=True)
+        columns.append([numbers.setdefault(t, len(numbers)) if None not in t else next(lone) for t in told])
+    _, ties = np.unique(np.array(columns, dtype=np.int64), return_inverse=True)
+    return ties.reshape(len(columns), -1).T
 
 
 def _value(values: Floats, statistic: Statistic | None) -> float:
@@ -276,7 +367,7 @@ def _is_meant(asked: str, metric: Metric, name: str) -> bool:
 
 
 def _why_none(run: RunRecord, check: Check, metric: Metric, named_so: Sequence[MeasureRecord]) -> str:
-    asked = _without_dataset(check.labels)
+    asked = _of_measures(check.labels)
     if absence := _absence(run, check.name, asked, metric):
         return absence.removeprefix(": ")
     if named_so:
@@ -288,7 +379,7 @@ def _why_none(run: RunRecord, check: Check, metric: Metric, named_so: Sequence[M
 def _absence(run: RunRecord, name: str, labels: Mapping[str, str], metric: Metric | None = None) -> str:
     """Return ``: REASON`` where the run says why it has no such value, else nothing."""
     for absent in run.absent:
-        theirs = _without_dataset(absent.get("labels") or {})
+        theirs = _of_measures(absent.get("labels") or {})
         meant = absent["metric"] == name or (metric is not None and metric.name == absent["metric"])
         if meant and (theirs.items() <= labels.items() or labels.items() <= theirs.items()):
             return f": {printable(str(absent['reason']))}"
@@ -299,8 +390,8 @@ def _finite(measure: MeasureRecord) -> MeasureRecord | Missing:
     return measure if math.isfinite(measure.value) else Missing(f"the value is {measure.value}")
 
 
-def _without_dataset(labels: Mapping[str, str]) -> dict[str, str]:
-    return {k: v for k, v in labels.items() if k != "dataset"}
+def _of_measures(labels: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in labels.items() if k not in RUN_LABELS}
 
 
 def _some(labels: Any, most: int = 4) -> str:

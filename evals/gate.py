@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..registry.errors import UnknownChoice
-from .evidence import Items, Missing, Pairs, Reference, measure_of, pairs_of, reference_of, runs_of
+from .evidence import (
+    Items,
+    Missing,
+    Pairs,
+    Reference,
+    about,
+    detectable,
+    measure_of,
+    pairs_of,
+    reference_of,
+    runs_of,
+)
 from .figures import change, number, p_value
 from .statistics import holm
 from .suite import Better
@@ -51,6 +62,7 @@ class CheckResult:
         bound: what was asked, for people: ``>= 0.8 and drop <= 0.01``.
         reason: the cause of the outcome in one line.
         p_value: that the drop is chance, adjusted for the other tests of the gate; None untested.
+        detectable: the smallest loss that this check's test would find with a power of .8; None untested.
         n: how many items the value rests on.
         low, high: the interval of the value, where one is known.
         unit: of the value and the baseline.
@@ -65,6 +77,7 @@ class CheckResult:
     reason: str
     severity: str = "critical"
     p_value: float | None = None
+    detectable: float | None = None
     n: int | None = None
     low: float | None = None
     high: float | None = None
@@ -82,6 +95,7 @@ class CheckResult:
             "reason": self.reason,
             "severity": self.severity,
             "p_value": self.p_value,
+            "detectable": self.detectable,
             "n": self.n,
             "low": self.low,
             "high": self.high,
@@ -161,6 +175,7 @@ class _Case:
     pairs: Pairs | None = None
     untested: str = ""
     p: float | None = None
+    detectable: float | None = None
 
 
 def _cases(
@@ -176,7 +191,7 @@ def _cases(
     metric = suite.metric(check.name)
     if metric is None:
         raise UnknownChoice(f"metric of {suite.name}", check.name, [m.name for m in suite.metrics])
-    runs = runs_of(check, candidate)
+    runs = runs_of(check, suite, candidate)
     if isinstance(runs, Missing):
         return [_Case(check=check, metric=metric, labels=check.labels, measure=runs)]
     return [_case(check, suite, metric, run, baseline, items) for run in runs]
@@ -191,9 +206,7 @@ def _case(
     items: Items,
 ) -> _Case:
     measure = measure_of(run, check, metric)
-    labels = dict(check.labels if isinstance(measure, Missing) else measure.labels)
-    if run.dataset is not None:
-        labels["dataset"] = run.dataset
+    labels = dict(check.labels if isinstance(measure, Missing) else measure.labels) | about(run, suite)
     case = _Case(check=check, metric=metric, labels=labels, measure=measure)
     if check.tolerance is None or isinstance(measure, Missing):
         return case
@@ -226,7 +239,8 @@ def _tried(case: _Case, tests: int, rng: np.random.Generator) -> _Case:
     permutations = min(_MOST_PERMUTATIONS, max(9_999, math.ceil(10 * tests / alpha)))
     if tests * case.pairs.smallest_p(permutations) > alpha:
         return replace(case, untested=f"{len(case.pairs):,} items can show no loss at {alpha:g}")
-    return replace(case, p=case.pairs.p(_worse(case.metric), rng, permutations))
+    p = case.pairs.p(_worse(case.metric), rng, permutations)
+    return replace(case, p=p, detectable=detectable(case.pairs, alpha / tests))
 
 
 def _worse(metric: Metric) -> Literal["lower", "higher"]:
@@ -245,6 +259,7 @@ def _judged(case: _Case) -> CheckResult:
         reason="",
         severity=check.severity,
         p_value=case.p,
+        detectable=case.detectable,
         unit=case.metric.unit,
     )
     if isinstance(measure, Missing):
@@ -286,7 +301,7 @@ def _against(case: _Case, value: float, reference: Reference | Missing) -> tuple
     loss = moved if case.metric.better is Better.LOWER else -moved
     told = f"{change(moved, unit)} from {number(reference.value, unit)}"
     if check.tolerance is None or not check.tolerance.exceeded(loss, reference.value):
-        return False, told
+        return False, told + _seen(case)
     told += f", beyond {check.tolerance}"
     if case.p is None or case.pairs is None:
         return True, f"{told}; no paired test: {case.untested}"
@@ -297,7 +312,15 @@ def _against(case: _Case, value: float, reference: Reference | Missing) -> tuple
     shared = case.pairs.change * (1 if case.metric.better is Better.LOWER else -1)
     if math.isnan(shared) or check.tolerance.exceeded(loss - shared, reference.value):
         return True, f"{told}, but the loss lies in items that only one version scored"
-    return False, f"{told}, not significant at {check.alpha:g}"
+    return False, f"{told}, not significant at {check.alpha:g}{_seen(case)}"
+
+
+def _seen(case: _Case) -> str:
+    """Return how large a loss had to be to be found, where a test was made."""
+    if case.detectable is None:
+        return ""
+    loss = "rise" if case.metric.better is Better.LOWER else "drop"
+    return f"; can see a {loss} of {number(case.detectable, case.metric.unit)}"
 
 
 def _bound(check: Check) -> str:

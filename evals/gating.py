@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..registry.errors import AliasNotFound, ConfigError, UsageError
+from ..registry.builtin import is_builtin
+from ..registry.errors import AliasNotFound, ConfigError, UsageError, printable
 from ..registry.types import VerdictRecord
+from .discovery import left_out
 from .gate import Verdict, judge
 from .runner import discover, evaluate, params_of
 from .suite import Need
@@ -73,14 +75,21 @@ def gate(
     checks = settings.require_gates()
     suites = discover()
     params = params_of(settings)
+    _require_suites(settings)
     version = registry.resolve(ref)
     base = None if no_baseline else _baseline(registry, version, baseline)
     names = [name for name in suites if any(check.suite == name for check in checks)]
+    # What is built in is judged by those checks only that name it: else a gate would go on with easier
+    # questions when a dataset is removed.
+    builtin: dict[str, list[str]] = {}
+    for check in checks:
+        if is_builtin(dataset := check.labels.get("dataset", "")):
+            builtin.setdefault(check.suite, []).append(dataset)
 
     def measured(of: Version, against: Version | None, chosen: Sequence[str]) -> tuple[RunRecord, ...]:
         return evaluate(
             registry, of.ref, suites=chosen, baseline=against.ref if against else None,
-            params=params, seed=seed, progress=progress,
+            params=params, seed=seed, builtin=builtin, progress=progress,
         )  # fmt: skip
 
     runs = measured(version, base, names)
@@ -109,6 +118,15 @@ def gate(
         diff=registry.diff(base.ref, version.ref) if base else None,
         indexes=tuple(i for i in registry.indexes() if i.tracks.startswith(f"{version.name}@")),
     )
+
+
+def _require_suites(config: Config) -> None:
+    """Refuse checks of a suite that an installed package brings and that cannot be used."""
+    for check in config.gates:
+        if (broken := left_out(check.suite)) is not None:
+            place = f"{printable(str(config.path))}: line {check.line}"
+            hint = "mend the package: a version does not pass a check that cannot be made"
+            raise ConfigError(f"{place}: {broken.message}", hint=hint)
 
 
 def _loaded(config: Config | Path | str | None) -> Config:

@@ -5,7 +5,7 @@ and Yc their centred rows. Three passes over the rows; memory does not hold a se
 
 - **Displacement**: 1 - cos(u_i, Q v_i), with the orthogonal Q that maximises the sum of those cosines, from
   the singular value decomposition of U'V (Schönemann 1966), as Hamilton, Leskovec & Jurafsky 2016, section
-  3.2 align embeddings. Rows are *not* centred here: a cosine is taken about the origin, so a translation is
+  2.3 align embeddings. Rows are *not* centred here: a cosine is taken about the origin, so a translation is
   movement. Its mean is 1 - |U'V|_*/n.
 - **Procrustes residual**: (|Xc|² + |Yc|² - 2 |Xc'Yc|_*) / (|Xc|² + |Yc|²): lengths count, location does not.
 - **Eigenspaces and PIP loss** are in ``evals.subspaces``, about the rows as they are.
@@ -29,6 +29,8 @@ from .threads import in_threads
 
 #: Variance, in units of the squared mean norm, below what float32 rows can hold: all rows are equal.
 _NO_VARIANCE = 1e-14
+#: The same for what similarities of rows have in common, in units of their sum of squares.
+_NO_HSIC = 1e-9
 #: Rows of one float32 product: few enough that its rounding stays near 1e-7.
 _BLOCK_ROWS = 4096
 #: Parts of the rows that are summed beside each other, and the memory that their sums may take.
@@ -117,6 +119,7 @@ def _first_pass(shared: Shared) -> tuple[_Sums, Floats]:
     totals = [np.zeros(d) for d in shared.widths], [np.zeros(d) for d in shared.widths]
     raw = np.full(shared.n, np.nan)
     for part in split(shared.n, _BLOCK_ROWS):
+        shared.new.tell("movement", part.start, shared.n)
         rows, units = shared.take(part), []
         for side, x in enumerate(rows):
             norms[side][part] = np.linalg.norm(x, axis=1)
@@ -236,7 +239,9 @@ def _cka(products: _Products) -> float | str:
     if min(products.a.mean(), products.b.mean()) <= _NO_VARIANCE:
         return "the shared rows of a version are all equal"
     own = _hsic(products.old, products.a, products.a), _hsic(products.new, products.b, products.b)
-    if min(own) <= 0:
+    whole = np.square(products.old).sum(), np.square(products.new).sum()
+    # Where all similarities are equal, such as of orthogonal rows, rounding alone is left.
+    if any(value <= _NO_HSIC * square for value, square in zip(own, whole, strict=True)):
         return f"{n} shared rows are too few to tell the similarities of a version from none"
     between = _hsic(products.cross, products.a, products.b)
     return float(np.clip(between / np.sqrt(own[0]) / np.sqrt(own[1]), -1.0, 1.0))

@@ -26,7 +26,8 @@ _SMALL = 1 << 25
 _SLACK = 4
 #: Cosines are multiples of its inverse.
 _GRID = 2.0**40
-_LARGEST = float(np.finfo(np.float32).max)
+#: Largest and smallest normal number of float32: between them it holds 24 binary digits.
+_LARGEST, _TINY = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ def neighbors(
     """Return the ``k`` rows of ``base`` nearest to each query, exactly.
 
     Scores are float64 inner products (of float64-normalised rows for cosine) or negated squared
-    distances, rounded to float32 (saturated where they leave its range); the order is (score
-    descending, row ascending). Cosines are rounded to a multiple of 2**-40 first, so that orthogonal
-    rows tie at 0 whatever the noise of their norms. A zero row has cosine 0 with every row.
+    distances, rounded to the 24 binary digits of float32, whatever their size; the order is (score
+    descending, row ascending). Scores outside the range of float32 are saturated, or rounded to its
+    denormals, only after that: rows of any length are ordered alike. Cosines are rounded to a multiple
+    of 2**-40 first, so that orthogonal rows tie at 0 whatever the noise of their norms. A zero row has
+    cosine 0 with every row.
 
     Args:
         queries: ``(q, d)`` float16, float32 or float64; read only, never changed.
@@ -71,7 +74,7 @@ def neighbors(
     barred = _check_exclude(exclude, len(x), len(y))
     _check_call(k, len(y), _most_barred(barred), metric)
     if len(x) * y.size < _SMALL:
-        return _exact(x, y, k, metric, barred)
+        return _saturated(*_exact(x, y, k, metric, barred))
     left, right = prepare(x, y, metric)
     kept, floor = sweep(left, right, min(k + _SLACK, len(y)), barred)
     return _proven(x, y, k, metric, barred, kept, left.ceiling(floor, right.norms.max()))
@@ -89,10 +92,38 @@ def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
     _check_call(k, len(y), 1, metric)
     own = np.arange(len(y))[:, None]
     if len(y) * y.size < _SMALL:
-        return _exact(y, y, k, metric, own)
+        return _saturated(*_exact(y, y, k, metric, own))
     made, _ = prepare(y, y, metric)
     kept, floor = sweep_self(made, min(k + _SLACK, len(y)))
     return _proven(y, y, k, metric, own, kept, made.ceiling(floor, made.norms.max()))
+
+
+def scores(x: Vectors, y: Vectors, metric: str) -> NDArray[np.float64]:
+    """Return the score of each row of ``x`` ``(m, d)`` with each of ``y`` ``(n, d)``, float64 ``(m, n)``.
+
+    It has the digits of a score of ``neighbors``, but the range of float64.
+    """
+    return _score(_in_float64(x, metric), _in_float64(y, metric), metric).astype(np.float64)
+
+
+def between(x: Vectors, y: Vectors, metric: str) -> NDArray[np.float64]:
+    """Return the score of each row of ``x`` ``(m, d)`` with its counterpart in ``y``, float64 ``(m,)``.
+
+    It has the digits of a score of ``neighbors``, but the range of float64.
+    """
+    left, right = _in_float64(x, metric), _in_float64(y, metric)
+    if metric == "l2":
+        right -= left
+        exact = -np.einsum("ij,ij->i", right, right)
+    else:
+        exact = np.einsum("ij,ij->i", left, right)
+    return _rounded(exact, metric).astype(np.float64)
+
+
+def beyond(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which scores of ``neighbors`` may have left the range of float32."""
+    size = np.abs(scores)
+    return (size < _TINY) | (size >= _LARGEST)
 
 
 def _checked(x: Vectors, what: str) -> Vectors:
@@ -151,7 +182,7 @@ def _proven(
     The answer is proven where the k-th score is above ``ceiling`` ``(q,)``, the highest that any other row
     can have.
     """
-    rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k), dtype=np.float32)
+    rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k))
 
     def rescore(part: slice) -> None:
         rows[part], scores[part] = _rescored(x[part], y, k, metric, kept[part])
@@ -160,12 +191,11 @@ def _proven(
     in_threads(rescore, list(split(len(x), block)))
     unsure = np.flatnonzero(~(scores[:, -1] > _rounded(ceiling, metric)))
     if len(unsure):
-        again = _exact(x[unsure], y, k, metric, exclude[unsure])
-        rows[unsure], scores[unsure] = again.rows, again.scores
-    return Neighbors(rows, scores)
+        rows[unsure], scores[unsure] = _exact(x[unsure], y, k, metric, exclude[unsure])
+    return _saturated(rows, scores)
 
 
-def _rescored(x: Vectors, y: Vectors, k: int, metric: str, kept: Rows) -> tuple[Rows, NDArray[np.float32]]:
+def _rescored(x: Vectors, y: Vectors, k: int, metric: str, kept: Rows) -> tuple[Rows, Vectors]:
     kept = np.sort(kept, axis=1)
     left = _in_float64(x, metric)
     right = _in_float64(np.take(y, kept.ravel(), axis=0), metric).reshape(*kept.shape, -1)
@@ -180,30 +210,44 @@ def _rescored(x: Vectors, y: Vectors, k: int, metric: str, kept: Rows) -> tuple[
     return np.take_along_axis(kept, best, axis=1), np.take_along_axis(scores, best, axis=1)
 
 
-def _rounded(scores: NDArray[np.float64], metric: str) -> NDArray[np.float32]:
+def _rounded(scores: NDArray[np.float64], metric: str) -> Vectors:
+    """Round scores to 24 binary digits: in float32 where its range holds them all, else in float64."""
     if metric == "cosine":
-        scores = np.rint(scores * _GRID) / _GRID
-    return np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
+        return (np.rint(scores * _GRID) / _GRID).astype(np.float32)
+    with np.errstate(over="ignore"):
+        near = scores.astype(np.float32)
+    size = np.abs(near)
+    if not size.size or (size.min() >= _TINY and size.max() <= _LARGEST):
+        return near
+    outside = ((size < _TINY) & (scores != 0)) | (size > _LARGEST)
+    if not outside.any():
+        return near
+    wide = near.astype(np.float64)
+    digits, exponent = np.frexp(scores[outside])
+    wide[outside] = np.ldexp(digits.astype(np.float32).astype(np.float64), exponent)
+    return wide
 
 
-def _exact(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> Neighbors:
+def _saturated(rows: Rows, scores: Vectors) -> Neighbors:
+    return Neighbors(rows, np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32))
+
+
+def _exact(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> tuple[Rows, Vectors]:
     """Answer every query in float64: the definition itself, block by block."""
-    rows = np.empty((len(x), k), dtype=np.int64)
-    scores = np.empty((len(x), k), dtype=np.float32)
+    rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k))
     wide = min(len(y), max(4096, k))
 
     def answer(part: slice) -> None:
         rows[part], scores[part] = _exact_few(x[part], y, k, metric, exclude[part], wide)
 
     in_threads(answer, list(split(len(x), max(1, _EXACT_BLOCK // wide))))
-    return Neighbors(rows, scores)
+    return rows, scores
 
 
-def _exact_few(
-    x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows, wide: int
-) -> tuple[Rows, NDArray[np.float32]]:
+def _exact_few(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows, wide: int) -> tuple[Rows, Vectors]:
     queries = _in_float64(x, metric)
-    rows, scores = np.empty((len(x), 0), dtype=np.int64), np.empty((len(x), 0), dtype=np.float32)
+    rows = np.empty((len(x), 0), dtype=np.int64)
+    scores: Vectors = np.empty((len(x), 0), dtype=np.float32)
     for part in split(len(y), wide):
         block = _score(queries, _in_float64(y[part], metric), metric)
         bar(block, exclude - part.start)
@@ -225,7 +269,7 @@ def _in_float64(x: Vectors, metric: str) -> NDArray[np.float64]:
     return y
 
 
-def _score(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDArray[np.float32]:
+def _score(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> Vectors:
     if metric == "l2":
         from scipy.spatial.distance import cdist
 
@@ -236,7 +280,7 @@ def _score(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDArr
     return _rounded(scores, metric)
 
 
-def _best(scores: NDArray[np.float32], k: int) -> Rows:
+def _best(scores: Vectors, k: int) -> Rows:
     """Return the columns of the ``k`` best of each row, ascending; of equals the lowest columns."""
     kth = np.partition(scores, scores.shape[1] - k, axis=1)[:, [scores.shape[1] - k]]
     better, equal = scores > kth, scores == kth

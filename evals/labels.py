@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .vocabulary import EXACT, OTHERWISE, scarce
+
 if TYPE_CHECKING:
     from .subject import Subject
 
@@ -54,3 +56,10 @@ class Labels:
         codes = np.full(n, -1, dtype=np.int64)
         codes[rows[rows >= 0]] = given[rows >= 0]
         return cls(codes=codes, names=coded.dictionary.to_pylist(), given=int((given >= 0).sum()))
+
+
+def scarcity(subject: Subject, labels: Labels | None, column: str = "") -> list[str]:
+    """Return a note where less than half of the labels of a dataset are of ids of the table; else nothing."""
+    if labels is None or column or subject.dataset is None:
+        return []
+    return scarce(subject.dataset.name, int((labels.codes >= 0).sum()), labels.given, EXACT, OTHERWISE)

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry.errors import InputError, UsageError
-from ..registry.vectors import Vectors, row_norms, split
+from ..registry.vectors import Vectors, split
 
-#: Rows of one float32 product: few enough that its rounding stays near 1e-7, enough to run at full speed.
+#: Rows of one product.
 _BLOCK_ROWS = 4096
-#: Norms between which squares and products of float32 numbers neither overflow nor lose digits.
-_FLOAT32_NORMS = (1e-12, 1e15)
 
 Array = NDArray[np.float64]
 
@@ -86,17 +84,16 @@ class Moments:
 
     @classmethod
     def _of_few(cls, x: Vectors) -> Self:
-        norms = _finite_norms(x)
+        # In float32 the noise of the products would pass for small eigenvalues of rows that lie in a plane.
+        rows = x.astype(np.float64, copy=False)
+        norms = _finite_norms(rows)
         keep = norms > 0
         if not keep.all():
-            x, norms = x[keep], norms[keep]
+            rows, norms = rows[keep], norms[keep]
         if not len(norms):
             return replace(cls.zero(x.shape[1]), n=len(keep))
-        low, high = _FLOAT32_NORMS
-        safe = x.dtype != np.float64 and norms.min() > low and norms.max() < high
-        rows: Vectors = x.astype(np.float32 if safe else np.float64, copy=False)
         total, gram = _products(rows)
-        unit_total, unit_gram = _products(rows * (1.0 / norms).astype(rows.dtype)[:, None])
+        unit_total, unit_gram = _products(rows / norms[:, None])
         mean = float(norms.mean())
         return cls(
             n=len(keep),
@@ -194,26 +191,16 @@ class Moments:
         return cls(**values)
 
 
-def _finite_norms(x: Vectors) -> Array:
-    norms = row_norms(x) if x.dtype != np.float64 else np.sqrt(np.einsum("ij,ij->i", x, x))
+def _finite_norms(x: Array) -> Array:
+    norms: Array = np.sqrt(np.einsum("ij,ij->i", x, x))
     if not np.isfinite(norms).all():
         raise InputError("a row is not finite", hint="rows with NaN or infinity have no moments")
     return norms
 
 
-def _products(x: Vectors) -> tuple[Array, Array]:
-    """Return the sum and X'X of a few rows.
-
-    The product is taken about the mean and moved back in float64, so that a large common component
-    does not drown the covariance in float32 rounding.
-    """
-    # In float64 the mean of huge rows cannot overflow.
-    about = x.mean(axis=0, dtype=np.float64).astype(x.dtype)
-    apart = x - about
-    rest, centre = apart.sum(axis=0, dtype=np.float64), about.astype(np.float64)
-    gram = (apart.T @ apart).astype(np.float64)
-    gram += np.outer(centre, rest) + np.outer(rest, centre) + len(x) * np.outer(centre, centre)
-    return len(x) * centre + rest, gram
+def _products(x: Array) -> tuple[Array, Array]:
+    """Return the sum and X'X of a few rows."""
+    return x.sum(axis=0), x.T @ x
 
 
 def _covariance(n: int, total: Array, gram: Array) -> Array:

@@ -57,7 +57,7 @@ def _nearest(
 ) -> Answers:
     """Merge the answers of the table's blocks, so that no more than one is held at a time."""
     rows = np.zeros(0, dtype=np.int64)
-    scores = np.zeros(0, dtype=np.float32)
+    scores = np.zeros(0)
     for block in table.blocks(1 << 18):
         inside = exclude - block.start
         inside = np.where((inside >= 0) & (inside < len(block.vectors)), inside, -1)
@@ -66,6 +66,11 @@ def _nearest(
             continue
         found = knn.neighbors(query, block.vectors, count, metric=metric, exclude=inside)
         rows = np.concatenate([rows, found.rows[0] + block.start])
-        scores = np.concatenate([scores, found.scores[0]])
+        own = found.scores[0].astype(np.float64)
+        far = np.flatnonzero(knn.beyond(found.scores[0]))
+        if len(far) and metric != "cosine":
+            rows_far = block.vectors[found.rows[0][far]]
+            own[far] = knn.between(np.repeat(query, len(far), axis=0), rows_far, metric)
+        scores = np.concatenate([scores, own])
     best = np.lexsort((rows, -scores))[:k]
     return tuple(zip(table.ids_of(rows[best]), scores[best].tolist(), strict=True))

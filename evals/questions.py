@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.vectors import unit_rows
+from ..registry.vectors import split, unit_rows
 from .solvers import nearest, pair_direction, search, three_cos_mul, unit
 from .vocabulary import Vocabulary
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .subject import Subject
 
 Rows = NDArray[np.int64]
+#: So many questions are answered at a time, and then progress is told.
+_QUESTIONS: Final = 4096
 _SCORES: Final = {"3cosmul": three_cos_mul, "pair-direction": pair_direction}
 
 
@@ -88,7 +90,10 @@ def answer(method: str, subject: Subject, vocabulary: Vocabulary, asked: Asked, 
     excluded[asked.excluded < 0] = -1
     if method == "3cosadd":
         a, b, c = unit_rows(subject.table.take(words))[places].swapaxes(0, 1)
-        rows = nearest(b - a + c, base, k, excluded)
+        queries, rows = b - a + c, np.empty((len(places), k), dtype=np.int64)
+        for part in split(len(queries), _QUESTIONS):
+            subject.tell(f"analogies by {method}", part.start, len(queries))
+            rows[part] = nearest(queries[part], base, k, excluded[part])
     else:
         scores = _SCORES[method](unit(subject.table.take(words)), places)
         rows = search(scores, base, k, excluded).rows

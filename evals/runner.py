@@ -7,23 +7,19 @@ not finite, make the run an error.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
-import pkgutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..registry.errors import ConfigError, EmbregError, UnknownChoice, UsageError, printable
 from ..registry.manifest import canonical_json
 from ..registry.types import Dataset, MeasureRecord, Progress, RunRecord, Version
-from . import suites as _suites
 from .config import Config, check_against
+from .discovery import discover as discover
+from .discovery import left_out
 from .statistics import CONFIDENCE, at_confidence
 from .suite import Findings, Need, Skipped, Suite
 
@@ -31,39 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..registry.registry import Registry
+    from ..registry.serving import PresentBuild
+    from .standins import StandIns
     from .subject import DatasetTable, Subject
-
-ENTRY_POINT_GROUP = "embreg.suites"
-
-
-@cache
-def discover() -> Mapping[str, Suite]:
-    """Return every suite by name: the files of ``suites/``, then the entry points of ``embreg.suites``.
-
-    Raises:
-        TypeError: a module defines no suite of its own name.
-        UsageError: an installed package's entry point gives no suite.
-    """
-    found: dict[str, Suite] = {}
-    for info in pkgutil.iter_modules(_suites.__path__):
-        module = importlib.import_module(f"{_suites.__name__}.{info.name}")
-        found[info.name] = Suite.of(module)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        suite = _plugged_in(entry)
-        if not isinstance(suite, Suite) or suite.name in found:
-            raise UsageError(f"entry point '{entry.name}' gives no suite with a name of its own")
-        found[suite.name] = suite
-    return MappingProxyType(dict(sorted(found.items())))
-
-
-def _plugged_in(entry: EntryPoint) -> Any:
-    try:
-        return entry.load()
-    except Exception as exc:  # a stranger's module may fail in any way; the message must name it
-        raise UsageError(
-            f"entry point '{entry.name}' ({entry.value}) cannot be loaded: {printable(str(exc))}",
-            hint="mend or uninstall the package that brings it",
-        ) from exc
 
 
 def suite_named(name: str) -> Suite:
@@ -71,9 +37,12 @@ def suite_named(name: str) -> Suite:
 
     Raises:
         UnknownChoice: there is none.
+        UsageError: an installed package brings one that cannot be used.
     """
     known = discover()
     if name not in known:
+        if (broken := left_out(name)) is not None:
+            raise UsageError(broken.message, hint=broken.hint)
         raise UnknownChoice("suite", name, known)
     return known[name]
 
@@ -111,9 +80,17 @@ def make_params(suite: Suite, values: Mapping[str, Any]) -> Any:
 def params_of(config: Config) -> dict[str, dict[str, Any]]:
     """Return the parameters of suites that a configuration gives, after a check of all it says.
 
+    What it says of a suite that is left out (``discovery.left_out``) is passed over: who asks for that suite
+    by name is told, and other work goes on.
+
     Raises:
         ConfigError: it names what does not exist, or a value of another type; with the line.
     """
+    config = replace(
+        config,
+        suites={name: values for name, values in config.suites.items() if left_out(name) is None},
+        gates=tuple(check for check in config.gates if left_out(check.suite) is None),
+    )
     check_against(config, discover())
     for name, values in config.suites.items():
         try:
@@ -156,7 +133,41 @@ class Plan:
     suite: Suite
     params: Any
     dataset: Dataset | None = None
+    index: PresentBuild | None = None
     missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the runs of one call may rest on beside the rows, and how a caller gives what is missing.
+
+    Attributes:
+        datasets: those at hand.
+        stand_ins: built-in ones as they stand to the rows.
+        baseline: whether there is a version to compare with.
+        indexes: the plans of a suite that measures indexes, one for each, from its own plan.
+        ask_baseline: how a baseline is given.
+        ask_dataset: how a dataset of the kind ``{kind}`` is.
+    """
+
+    datasets: Sequence[Dataset]
+    stand_ins: StandIns
+    baseline: bool
+    indexes: Callable[[Plan], list[Plan]]
+    ask_baseline: str = "--baseline REF"
+    ask_dataset: str = "'embreg dataset add NAME FILE --kind {kind}'"
+
+
+class Named(Protocol):
+    """What runs can be about: a version, or a table that none holds."""
+
+    @property
+    def ref(self) -> str:
+        """How it is called."""
+
+    @property
+    def digest(self) -> str:
+        """What it is, in 64 hex digits; empty where nobody computed it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,6 +181,8 @@ class Session:
     seed: int = 0
     confidence: float = CONFIDENCE
     force: bool = False
+    queries: int | None = None
+    progress: Progress | None = None
     subjects: dict[str, Subject] = field(default_factory=dict)
     tables: dict[str, DatasetTable] = field(default_factory=dict)
 
@@ -179,16 +192,28 @@ class Session:
 
         if version.digest not in self.subjects:
             self.subjects[version.digest] = Subject(
-                self.registry.table(version), ref=version.ref, store=self.registry.artifacts(version)
+                self.registry.table(version),
+                ref=version.ref,
+                store=self.registry.artifacts(version),
+                queries=self.queries,
+                progress=inner_progress(version.ref, self.progress),
             )
         return self.subjects[version.digest]
+
+    def about(self, planned: Plan, version: Version, baseline: Version | None) -> Subject:
+        """Return the subject of one run."""
+        return self.subject(version).with_(
+            baseline=self.subject(baseline) if baseline else None,
+            dataset=self.dataset(planned.dataset) if planned.dataset else None,
+            index=planned.index,
+        )
 
     def dataset(self, dataset: Dataset) -> DatasetTable:
         """Return the rows of a dataset, read once."""
         from .subject import DatasetTable
 
         if dataset.digest not in self.tables:
-            rows = self.registry.stored_table(dataset.digest)
+            rows = self.registry.dataset_rows(dataset)
             self.tables[dataset.digest] = DatasetTable(name=dataset.name, kind=dataset.kind, rows=rows)
         return self.tables[dataset.digest]
 
@@ -203,7 +228,9 @@ def evaluate(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    queries: int | None = None,
     force: bool = False,
+    builtin: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
 ) -> tuple[RunRecord, ...]:
     """Measure a version, and record what was measured.
@@ -213,36 +240,86 @@ def evaluate(
         ref: the version.
         suites: names; by default every suite, those whose needs are not met being skipped with the reason.
         baseline: the version to compare with (drift).
-        datasets: names; by default every registered dataset of the kind that a suite needs.
+        datasets: names; by default every registered dataset of the kind that a suite needs, and where there
+            is none a built-in one, if at least half of it are ids of the version.
         params: parameters by suite.
         seed: of every random choice.
         confidence: of the intervals, between 0 and 1, exclusive.
+        queries: rows that the neighbour graph is asked for, 0 for all; by default all up to 50,000 rows, and
+            10,000 of more.
         force: measure again what was measured before.
+        builtin: names of built-in datasets by suite: these are run on besides, and no built-in one in place
+            of what the registry lacks.
         progress: told which run is being done.
 
     Returns:
-        One run per suite and dataset, in the order of the suites.
+        One run per suite and dataset, or index, in the order of the suites.
 
     Raises:
-        UnknownChoice: no such suite or parameter.
+        UnknownChoice: no such suite, parameter or index.
         NotFound: no such version or dataset.
+    """
+    from .standins import StandIns
+
+    check_settings(seed, confidence, queries)
+    session = Session(
+        registry=registry,
+        seed=seed,
+        confidence=confidence,
+        force=force,
+        queries=queries,
+        progress=progress,
+    )
+    version = registry.resolve(ref)
+    base = registry.resolve(baseline) if baseline is not None else None
+    stand_ins = StandIns(
+        table=lambda: session.subject(version).table,
+        wanted=not datasets and builtin is None,
+        besides={suite: _named(registry, names) for suite, names in (builtin or {}).items()},
+    )
+    material = Material(
+        datasets=_named(registry, datasets) if datasets else registry.datasets(),
+        stand_ins=stand_ins,
+        baseline=base is not None,
+        indexes=lambda planned: _on_indexes(registry, version.name, planned),
+    )
+    plans = plan(material, suites, params or {})
+    return one_by_one(plans, lambda planned: run(session, planned, version, base), progress)
+
+
+def check_settings(seed: int, confidence: float, queries: int | None) -> None:
+    """Refuse what no run can be told.
+
+    Raises:
+        UsageError: one of them is outside its range.
     """
     if not 0 <= seed < 2**63:
         raise UsageError(f"a seed lies between 0 and 2**63, not at {seed}")
     if not 0 < confidence < 1:
         raise UsageError(f"a confidence lies between 0 and 1, not at {confidence}")
-    session = Session(registry=registry, seed=seed, confidence=confidence, force=force)
-    version = registry.resolve(ref)
-    base = registry.resolve(baseline) if baseline is not None else None
-    plans = plan(registry, suites, datasets, params or {}, has_baseline=base is not None)
+    if queries is not None and queries < 0:
+        raise UsageError(f"{queries} queries of the neighbour graph: 0 or more")
+
+
+def one_by_one(
+    plans: Sequence[Plan], do: Callable[[Plan], RunRecord], progress: Progress | None
+) -> tuple[RunRecord, ...]:
+    """Do runs in order, and tell which one is being done."""
     done = []
     for i, planned in enumerate(plans):
         if progress is not None:
             progress(planned.suite.name, i, len(plans))
-        done.append(run(session, planned, version, base))
+        done.append(do(planned))
     if progress is not None and plans:
         progress(plans[-1].suite.name, len(plans), len(plans))
     return tuple(done)
+
+
+def inner_progress(ref: str, told: Progress | None) -> Progress | None:
+    """Return a callback for steps inside a run: they are told as ``REF: STEP``."""
+    if told is None:
+        return None
+    return lambda step, done, total: told(f"{ref}: {step}", done, total)
 
 
 def drift(
@@ -292,43 +369,89 @@ def drift_history(
 
 
 def plan(
-    registry: Registry,
-    suites: Sequence[str] | None,
-    datasets: Sequence[str] | None,
-    params: Mapping[str, Mapping[str, Any]],
-    *,
-    has_baseline: bool,
+    material: Material, suites: Sequence[str] | None, params: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Plan, ...]:
-    """Say which runs an evaluation consists of, and which of them cannot be done and why."""
-    for name in params:
-        suite_named(name)
+    """Say which runs an evaluation of an embedding consists of; which cannot be done, and why.
+
+    Raises:
+        UnknownChoice: no such suite or parameter.
+    """
+    for suite_name in params:
+        suite_named(suite_name)
     chosen = [suite_named(name) for name in dict.fromkeys(suites)] if suites else list(discover().values())
-    at_hand = [registry.dataset(name) for name in datasets] if datasets else list(registry.datasets())
     plans: list[Plan] = []
     for suite in chosen:
-        values = make_params(suite, params.get(suite.name, {}))
-        if Need.BASELINE in suite.needs and not has_baseline:
-            plans.append(Plan(suite=suite, params=values, missing="needs a baseline (--baseline REF)"))
+        planned = Plan(suite=suite, params=make_params(suite, params.get(suite.name, {})))
+        if Need.BASELINE in suite.needs and not material.baseline:
+            plans.append(replace(planned, missing=f"needs a baseline ({material.ask_baseline})"))
             continue
-        kind = suite.dataset_kind
-        fitting = [d for d in at_hand if d.kind == kind]
-        if fitting:
-            plans += [Plan(suite=suite, params=values, dataset=d) for d in fitting]
-        elif kind in suite.needs:
-            how = f"embreg dataset add NAME FILE --kind {kind}"
-            plans.append(
-                Plan(suite=suite, params=values, missing=f"needs a dataset of kind {kind} ('{how}')")
-            )
-        else:
-            plans.append(Plan(suite=suite, params=values))
+        own = _on_datasets(planned, material)
+        if Need.INDEX in suite.needs:
+            own = [p for one in own for p in ([one] if one.missing else material.indexes(one))]
+        plans += own
     return tuple(plans)
+
+
+def _named(registry: Registry, names: Sequence[str]) -> tuple[Dataset, ...]:
+    """Return the datasets that names stand for, each once."""
+    return tuple(
+        registry.dataset(own) for own in dict.fromkeys(n for x in names for n in registry.dataset_names(x))
+    )
+
+
+def _on_datasets(planned: Plan, material: Material) -> list[Plan]:
+    """Return a plan for each dataset of the suite's kind; the plan itself where it can do without."""
+    kind, stand_ins = planned.suite.dataset_kind, material.stand_ins
+    fitting = [d for d in material.datasets if d.kind == kind]
+    if not fitting and (served := stand_ins.serving(planned.suite, planned.params)) is not None:
+        fitting = [served]
+    own = [replace(planned, dataset=d, missing=stand_ins.lack(d)) for d in fitting]
+    if not own and kind in planned.suite.needs:
+        how = material.ask_dataset.format(kind=kind)
+        own = [replace(planned, missing=f"needs a dataset of kind {kind} ({how})")]
+    besides = stand_ins.besides.get(planned.suite.name, ())
+    more = [replace(planned, dataset=d, missing=stand_ins.lack(d)) for d in besides if d.kind == kind]
+    return (own or [planned]) + more
+
+
+def _on_indexes(registry: Registry, name: str, planned: Plan) -> list[Plan]:
+    """Return a plan for each index of an embedding, or for the one that the parameters name."""
+    known = {state.name: state.tracks.rpartition("@")[0] for state in registry.indexes()}
+    asked = planned.params.index
+    if asked and asked not in known:
+        raise UnknownChoice("index", asked, known)
+    if asked and known[asked] != name:
+        return [replace(planned, missing=f"index '{asked}' follows '{known[asked]}', not '{name}'")]
+    chosen = [asked] if asked else [index for index, followed in known.items() if followed == name]
+    if not chosen:
+        how = f"embreg index build INDEX {name} --factory HNSW32"
+        return [replace(planned, missing=f"no index follows '{name}' ('{how}')")]
+    return [
+        replace(planned, params=replace(planned.params, index=index), index=registry.present_build(index))
+        for index in chosen
+    ]
 
 
 def run(session: Session, planned: Plan, version: Version, baseline: Version | None) -> RunRecord:
     """Do one run, or read it back; record it if it was done now."""
+    base = baseline if Need.BASELINE in planned.suite.needs else None
+    record = drafted(planned, version, base, session.seed, session.confidence, session.queries)
+    if planned.missing:
+        return record
+    record = replace(record, cache_key=cache_key(record, planned.index.digests if planned.index else ()))
+    kept = None if session.force else session.registry.cached_run(record)
+    if kept is not None:
+        return _read_back(session.registry, kept, record)
+    record, items = measure(planned, record, lambda: session.about(planned, version, base))
+    return record if record.status == "skipped" else session.registry.record(record, items)
+
+
+def drafted(
+    planned: Plan, version: Named, base: Named | None, seed: int, confidence: float, queries: int | None
+) -> RunRecord:
+    """Return the record of a run before it is done; skipped, where the plan misses something."""
     suite = planned.suite
-    base = baseline if Need.BASELINE in suite.needs else None
-    record = RunRecord(
+    return RunRecord(
         suite=suite.name,
         suite_version=suite.version,
         version=version.ref,
@@ -337,18 +460,12 @@ def run(session: Session, planned: Plan, version: Version, baseline: Version | N
         baseline_digest=base.digest if base else None,
         dataset=planned.dataset.name if planned.dataset else None,
         dataset_digest=planned.dataset.digest if planned.dataset else None,
-        params=_plain(planned.params),
-        seed=session.seed,
-        confidence=session.confidence,
+        params=_plain(planned.params) | _graph(queries),
+        seed=seed,
+        confidence=confidence,
+        status="skipped" if planned.missing else "done",
+        reason=planned.missing,
     )
-    if planned.missing:
-        return replace(record, status="skipped", reason=planned.missing)
-    record = replace(record, cache_key=cache_key(record))
-    kept = None if session.force else session.registry.cached_run(record)
-    if kept is not None:
-        return _read_back(session.registry, kept, record)
-    record, items = _measure(session, planned, version, base, record)
-    return record if record.status == "skipped" else session.registry.record(record, items)
 
 
 def _plain(params: Any) -> dict[str, Any]:
@@ -356,9 +473,19 @@ def _plain(params: Any) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(params).items()}
 
 
-def cache_key(record: RunRecord) -> str:
-    """Return the digest over everything that determines a run's result."""
-    identity = {
+def _graph(queries: int | None) -> dict[str, int]:
+    """Return what was asked of the neighbour graph, where that is not the rule: other runs do not compare."""
+    return {} if queries is None else {"graph_queries": queries}
+
+
+def cache_key(record: RunRecord, build: Sequence[str] = ()) -> str:
+    """Return the digest over everything that determines a run's result.
+
+    Args:
+        record: the run.
+        build: digests of the index that is measured, if one is: built anew, it is measured anew.
+    """
+    identity: dict[str, Any] = {
         "version": record.version_digest,
         "baseline": record.baseline_digest,
         "suite": [record.suite, record.suite_version],
@@ -367,6 +494,8 @@ def cache_key(record: RunRecord) -> str:
         "seed": record.seed,
         "confidence": record.confidence,
     }
+    if build:
+        identity["build"] = list(build)
     return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 
@@ -378,19 +507,23 @@ def _read_back(registry: Registry, kept: RunRecord, asked: RunRecord) -> RunReco
     return registry.record(own).as_cached()
 
 
-def _measure(
-    session: Session, planned: Plan, version: Version, baseline: Version | None, record: RunRecord
+def measure(
+    planned: Plan, record: RunRecord, subject_of: Callable[[], Subject]
 ) -> tuple[RunRecord, pa.Table | None]:
+    """Do one run; return it with what was measured, and its per-item table.
+
+    Args:
+        planned: the run.
+        record: its draft, with the seed and the confidence.
+        subject_of: opens what is measured; where that fails, so does the run.
+    """
     import numpy as np
 
-    seeds = [session.seed, *planned.suite.name.encode()]
+    seeds = [record.seed, *planned.suite.name.encode()]
     rng = np.random.default_rng(np.random.SeedSequence(seeds))
     start = time.perf_counter()
     try:
-        subject = session.subject(version).with_(
-            baseline=session.subject(baseline) if baseline else None,
-            dataset=session.dataset(planned.dataset) if planned.dataset else None,
-        )
+        subject = subject_of()
         with at_confidence(record.confidence):
             findings = planned.suite.run(subject, planned.params, rng)
         measures = check_findings(planned.suite, findings)

@@ -19,7 +19,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """Rows of one id in two versions; those that are zero in either take no part.
+    """Rows of one id in two versions; those that are zero, special or not finite in either take no part.
 
     Position i stands for row ``old_rows[i]`` of the old version and row ``new_rows[i]`` of the new one.
 
@@ -40,7 +40,7 @@ class Shared:
         """Match the rows of two versions.
 
         Raises:
-            Skipped: they share no id, or only rows of zeros.
+            Skipped: they share no id, or only rows that take no part.
         """
         rows = old.table.lookup(new.table.ids.combine_chunks())
         both = np.flatnonzero(rows >= 0)
@@ -48,7 +48,9 @@ class Shared:
             raise Skipped("no shared ids")
         valid = _among(rows[both], old.valid) & _among(both, new.valid)
         if not valid.any():
-            raise Skipped(f"each of the {both.size:,} shared ids is a row of zeros in a version")
+            raise Skipped(
+                f"each of the {both.size:,} shared ids is a row of zeros, special or not finite in a version"
+            )
         return cls(old=old, new=new, ids=both.size, old_rows=rows[both][valid], new_rows=both[valid])
 
     @property

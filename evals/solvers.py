@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.vectors import Vectors, row_norms, split
+from ..registry.vectors import Vectors, split
 from . import knn
 from .sweep import bar
 from .threads import in_threads, workers
@@ -108,9 +108,11 @@ def _keep_best(tile: Float32, start: int, rows: Rows, scores: Float32) -> None:
 
 def unit(x: Vectors) -> Floats:
     """Return a float64 copy of ``x`` ``(n, d)`` with every row divided by its norm; zero rows stay 0."""
-    norms = row_norms(x)
+    units = x.astype(np.float64)
+    # Norms of float32 accuracy would tell rows of one direction apart.
+    norms = np.sqrt(np.einsum("ij,ij->i", units, units))
     norms[norms == 0] = 1.0
-    units: Floats = x.astype(np.float64) / norms[:, None]
+    units /= norms[:, None]
     return units
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Eigenvalues below this share of the largest are the rounding of float32 products, and count as zero.
+#: Eigenvalues below this share of the largest count as zero: of float32 rows they are mostly rounding.
 _NOISE = 1e-7
 
 
@@ -32,7 +32,7 @@ def participation_ratio(values: Floats) -> float:
     Source: Gao et al. 2017, section 2.
     """
     shares = values / values.sum()
-    return float(1 / np.square(shares).sum())
+    return max(float(1 / np.square(shares).sum()), 1.0)  # rounding may step below
 
 
 def unbiased_participation_ratio(t1: float, t2: float, n: int) -> float | None:
@@ -52,7 +52,9 @@ def unbiased_participation_ratio(t1: float, t2: float, n: int) -> float | None:
     if m < 2:
         return None
     below = m * m * (t2 - t1 * t1 / m)
-    return m * ((m + 1) * t1 * t1 - 2 * t2) / below if below > 1e-12 * m * m * t2 else None
+    if below <= 1e-12 * m * m * t2:
+        return None
+    return max(float(m * ((m + 1) * t1 * t1 - 2 * t2) / below), 1.0)  # likewise
 
 
 def isoscore(ratio: float, dim: int) -> float:
@@ -73,7 +75,7 @@ def effective_rank(values: Floats) -> float:
     """
     shares = np.sqrt(values[values > 0])
     shares = shares / shares.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return max(float(np.exp(-(shares * np.log(shares)).sum())), 1.0)
 
 
 def decay(values: Floats) -> float | None:

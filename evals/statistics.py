@@ -11,10 +11,10 @@ different values the bulk of them is drawn from its normal limit, and only the e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,8 @@ from ..registry.errors import UsageError
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
+#: Which items depend on each other; see ``tied_error``.
+Ties = NDArray[np.int64]
 
 CONFIDENCE = 0.95
 _confidence = ContextVar("confidence", default=CONFIDENCE)
@@ -56,6 +58,39 @@ def normal_quantile(confidence: float | None = None) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + _share(confidence) / 2))
+
+
+class Sums:
+    """The mean of values that come in blocks, its error, and the least of them."""
+
+    __slots__ = ("_apart", "_mean", "_n", "least")
+
+    def __init__(self) -> None:
+        self._n, self._mean, self._apart, self.least = 0, 0.0, 0.0, math.inf
+
+    def add(self, values: Floats) -> None:
+        """Add a block ``(b,)``, b >= 1, float64.
+
+        Source: Chan, Golub & LeVeque 1983, equation 2.1.
+        """
+        mean, n = float(values.mean()), self._n + len(values)
+        gap = mean - self._mean
+        self._apart += float(np.square(values - mean).sum()) + gap * gap * self._n * len(values) / n
+        self._mean += gap * len(values) / n
+        self._n, self.least = n, min(self.least, float(values.min()))
+
+    @property
+    def mean(self) -> tuple[float, float]:
+        """The mean of all values, and its standard error (0 of one value)."""
+        if self._n < 2:
+            return self._mean, 0.0
+        return self._mean, math.sqrt(self._apart / (self._n - 1) / self._n)
+
+
+def about(mean: float, error: float, low: float = -math.inf, high: float = math.inf) -> Interval:
+    """Return the normal interval of a mean with a standard error, cut to what it can be."""
+    half = normal_quantile() * error
+    return max(mean - half, low), min(mean + half, high)
 
 
 def wilson(successes: float, n: int, confidence: float | None = None) -> Interval:
@@ -151,47 +186,35 @@ def bootstrap_mean(
     return _percentiles(_blocked(means, len(x), resamples), confidence)
 
 
-def cluster_bootstrap_mean(
-    values: ArrayLike,
-    clusters: Sequence[Any] | NDArray[Any],
-    rng: np.random.Generator,
-    *,
-    confidence: float | None = None,
-    resamples: int = 1000,
-) -> Interval:
-    """Return the percentile bootstrap interval of a mean whose items come in clusters.
+def tied_mean(values: ArrayLike, ties: Ties, confidence: float | None = None) -> Interval:
+    """Return the interval of a mean of shares whose items depend on each other where they share a tie.
 
-    Whole clusters are drawn with replacement, and each resample is the ratio of its sum to its
-    number of items. A single cluster says nothing about the spread between clusters: its interval
-    is the point itself. Where everything is wrong, or everything right, no resample differs from
-    another: then the interval is Wilson's, of as many trials as there are clusters.
+    It is that of a t test with the error of ``tied_error``, within ``[0, 1]``. Where everything is wrong, or
+    everything right, it is Wilson's, of as many trials as there are ties. A bootstrap of clusters holds a
+    question to be free of those that share its second pair only, and its interval is too narrow.
 
     Args:
-        values: ``(n,)`` finite numbers, n >= 1.
-        clusters: ``(n,)`` integers or strings; equal ones are one cluster.
-        rng: where the resamples come from.
+        values: ``(n,)``, 0 to 1, n >= 1.
+        ties: of the items, as in ``tied_error``.
         confidence: between 0 and 1, exclusive; by default the one in force.
-        resamples: how many.
 
     Raises:
         UsageError: no values, values that are not finite, or lengths that differ.
 
-    Source: Davison & Hinkley 1997, section 3.8; Field & Welsh 2007.
+    Source: Tabord-Meehan 2019.
     """
+    from scipy.stats import t
+
     x = _finite(values)
-    _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(member) != len(x):
-        raise UsageError(f"{len(x)} values in {len(member)} cluster labels")
-    sums, sizes = np.bincount(member, weights=x), np.bincount(member).astype(np.float64)
-    if len(sums) > 1 and x[0] in (0, 1) and (x == x[0]).all():
-        return wilson(float(x[0]) * len(sums), len(sums), confidence)
-
-    def ratios(rows: int) -> Floats:
-        index = rng.integers(0, len(sums), size=(rows, len(sums)), dtype=np.int32)
-        ratio: Floats = sums[index].sum(axis=1) / sizes[index].sum(axis=1)
-        return ratio
-
-    return _percentiles(_blocked(ratios, len(sums), resamples), confidence)
+    mean = float(x.mean())
+    if len(ties) != len(x):
+        raise UsageError(f"{len(x)} values and the ties of {len(ties)}")
+    if mean in (0, 1):
+        trials = len(np.unique(ties))
+        return wilson(mean * trials, trials, confidence)
+    quantile = float(t.ppf(0.5 + _share(confidence) / 2, max(_free(ties) - 1, 1.0)))
+    half = quantile * tied_error(x, ties)
+    return max(mean - half, 0.0), min(mean + half, 1.0)
 
 
 def mcnemar_exact(losses: int, wins: int) -> float:
@@ -219,11 +242,14 @@ def paired_p(
     rng: np.random.Generator,
     *,
     worse: Literal["lower", "higher"],
+    ties: Ties | None = None,
     permutations: int = 9999,
 ) -> float:
     """Return the one-sided p-value that the new values are worse than the old ones, item by item.
 
-    Where all values are 0 or 1 it is McNemar's exact test. Otherwise the signs of the differences
+    Where items are tied, it is a t test with the error of ``tied_error``, G/t - 1 degrees of freedom (as
+    there), and p no smaller than if a fair coin for each tie had fallen for the worse.
+    Where all values are 0 or 1, it is McNemar's exact test. Otherwise the signs of the differences
     are flipped at random, and p is ``(1 + b) / (1 + B)`` with b the flips whose sum is at least the
     observed one (sums equal up to rounding count as at least). Of more than 8,192 different
     differences the largest are flipped one by one and the sum of the others is drawn from its
@@ -234,6 +260,7 @@ def paired_p(
         new: ``(n,)`` values of the same items now.
         rng: where the flips come from.
         worse: whether ``lower`` or ``higher`` values are worse.
+        ties: of the items, as in ``tied_error``.
         permutations: B, at least 1.
 
     Returns:
@@ -242,13 +269,15 @@ def paired_p(
     Raises:
         UsageError: no values, values that are not finite, or lengths that differ.
 
-    Source: Fisher 1935, section 21; Phipson & Smyth 2010 for the added one.
+    Source: Fisher 1935, section 21; Phipson & Smyth 2010 for the added one; Tabord-Meehan 2019 (ties).
     """
     before, after = _finite(old), _finite(new)
     if len(before) != len(after):
         raise UsageError(f"{len(before)} old and {len(after)} new values cannot be paired")
     loss = before - after if worse == "lower" else after - before
-    if _binary(before) and _binary(after):
+    if ties is not None:
+        return tied_p(loss, ties)
+    if is_binary(before) and is_binary(after):
         return mcnemar_exact(int((loss > 0).sum()), int((loss < 0).sum()))
     size = np.abs(loss[loss != 0])
     observed, slack = loss.sum(), 1e-12 * size.sum()
@@ -257,58 +286,102 @@ def paired_p(
     return (1 + beyond) / (1 + permutations)
 
 
-def paired_bootstrap_p(
-    old: Floats,
-    new: Floats,
-    statistic: Callable[[Floats, Floats], Floats],
-    rng: np.random.Generator,
-    *,
-    worse: Literal["lower", "higher"],
-    resamples: int = 9999,
-) -> float:
-    """Return the one-sided p-value that a statistic of the new items is worse than that of the old ones.
+def tied_error(values: ArrayLike, ties: Ties) -> float:
+    """Return the standard error of the mean of items that depend on each other where they share a tie.
 
-    The same items are drawn with replacement on both sides, and p is ``(1 + b) / (1 + B)`` with b the
-    resamples in which the new value is not worse. Where a side is undefined (all scores equal) it is not.
+    V = Σ over pairs of items that share a tie of (x - mean)(y - mean). With G ties, t of them an item, no
+    more than m = G/t items are free of each other, and the error is sqrt(V m/(m - 1)) / n. It is no smaller
+    than if all items were independent (V of few ties may even be negative).
+
+    Args:
+        values: ``(n,)`` finite numbers, n >= 1.
+        ties: int64 ``(n, 1)`` or ``(n, 2)``, numbers >= 0 that both columns share.
+
+    Source: Aronow, Samii & Assenova 2015, equation 3; Cameron & Miller 2014.
+    """
+    x = _finite(values)
+    free, independent = _free(ties), mean_error(x)
+    total = _product_of_tied(x - x.mean(), ties[:, 0], ties[:, -1])
+    if free <= 1 or total <= 0:
+        return independent
+    return max(math.sqrt(total * free / (free - 1)) / len(x), independent)
+
+
+def _product_of_tied(apart: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    """Return the sum of products over all ordered pairs of items that share a number, each pair once."""
+    size = int(max(first.max(), second.max())) + 1
+    other = second != first
+    sums = np.bincount(first, weights=apart, minlength=size)
+    sums += np.bincount(second[other], weights=apart[other], minlength=size)
+    # Items that share both numbers were counted under each of them.
+    both = np.minimum(first, second) * size + np.maximum(first, second)
+    _, dyad = np.unique(both[other], return_inverse=True)
+    twice = np.bincount(dyad, weights=apart[other])
+    return float(sums @ sums - twice @ twice)
+
+
+def _free(ties: Ties) -> float:
+    return float(len(np.unique(ties)) / ties.shape[1])
+
+
+def tied_p(loss: Floats, ties: Ties) -> float:
+    """Return the one-sided p-value that the mean of tied losses is above 0 by chance; see ``paired_p``."""
+    from scipy.stats import t
+
+    mean = float(loss.mean())
+    if mean <= 0:
+        return 1.0
+    error, least = tied_error(loss, ties), smallest_tied_p(ties)
+    return max(float(t.sf(mean / error, max(_free(ties) - 1, 1.0))), least) if error else least
+
+
+def smallest_tied_p(ties: Ties) -> float:
+    """Return a bound that ``paired_p`` of tied items cannot fall below: as many fair coins as ties."""
+    return math.ldexp(1.0, -len(np.unique(ties)))
+
+
+def jackknife_changes(
+    old: Floats, new: Floats, statistic: Callable[[Floats, Floats], Floats]
+) -> Floats | None:
+    """Return what each common item adds to the change of a statistic: n theta - (n - 1) theta without it.
+
+    Their mean is the change, less its bias; they stand for independent items where these are.
 
     Args:
         old: ``(n, c)`` finite values of the items before, n >= 1.
         new: ``(n, c)`` values of the same items now.
         statistic: ``(values (n, c), counts (b, n)) -> (b,)``, as in ``suite.Statistic``.
-        rng: where the resamples come from.
-        worse: whether ``lower`` or ``higher`` values are worse.
-        resamples: B, at least 1.
 
     Returns:
-        p in ``(0, 1]``; 1 where the sides are equal.
+        float64 ``(n,)``; None where the statistic is undefined, of all items or without one of them.
 
     Raises:
         UsageError: no items, values that are not finite, or shapes that differ.
 
-    Source: Efron & Tibshirani 1993, chapter 16; for correlations that share a variable, Wilcox 2009.
+    Source: Tukey 1958; Efron & Tibshirani 1993, section 11.5.
     """
     if old.shape != new.shape or old.ndim != 2 or not len(old):
         raise UsageError(f"{old.shape} old and {new.shape} new values cannot be paired")
     if not (np.isfinite(old).all() and np.isfinite(new).all()):
         raise UsageError("statistics need finite numbers")
-    n, sign = len(old), 1.0 if worse == "lower" else -1.0
+    n, rows = len(old), max(1, _BLOCK // len(old))
+    if n < 2:
+        return None
+    change = statistic(new, np.ones((1, n))) - statistic(old, np.ones((1, n)))
+    without = np.empty(n)
+    for start in range(0, n, rows):
+        block = np.arange(start, min(start + rows, n))
+        counts = np.ones((len(block), n))
+        counts[np.arange(len(block)), block] = 0
+        without[block] = statistic(new, counts) - statistic(old, counts)
+    changes: Floats = n * change - (n - 1) * without
+    return changes if bool(np.isfinite(changes).all()) else None
 
-    def losses(rows: int) -> Floats:
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=rows).astype(np.float64)
-        lost: Floats = sign * (statistic(old, counts) - statistic(new, counts))
-        return lost
 
-    lost = _blocked(losses, n, resamples)
-    return (1 + int((~(lost > 0)).sum())) / (1 + resamples)
-
-
-def smallest_bootstrap_p(n: int, *, resamples: int = 9999) -> float:
-    """Return a bound that ``paired_bootstrap_p`` of a correlation of ``n`` items cannot fall below.
-
-    A resample may hold one item only, which has no correlation: that is ``n^(1 - n)``; and one resample
-    in ``resamples + 1`` always counts against a loss.
-    """
-    return max(float(n) ** (1 - n), 1 / (1 + resamples))
+def mean_error(values: ArrayLike) -> float:
+    """Return the standard error of the mean of independent values, 0 for one of them."""
+    x = _finite(values)
+    return float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else 0.0
 
 
 def smallest_p(old: ArrayLike, new: ArrayLike, *, permutations: int = 9999) -> float:
@@ -318,8 +391,26 @@ def smallest_p(old: ArrayLike, new: ArrayLike, *, permutations: int = 9999) -> f
     ``permutations + 1`` where values are not all 0 or 1.
     """
     before, after = _finite(old), _finite(new)
-    exact = _binary(before) and _binary(after)
+    exact = is_binary(before) and is_binary(after)
     return max(0.5 ** len(before), 0.0 if exact else 1 / (1 + permutations))
+
+
+def detectable(error: float, alpha: float, *, power: float = 0.8) -> float:
+    """Return the smallest change that a one-sided test at ``alpha`` finds with this power.
+
+    Args:
+        error: standard error of the change, >= 0.
+        alpha: between 0 and 1, exclusive; divided by the number of tests, where several share it.
+        power: likewise.
+
+    Raises:
+        UsageError: a share outside its range.
+
+    Source: Cohen 1988, section 12.2 (the normal form).
+    """
+    from scipy.special import ndtri
+
+    return error * float(ndtri(1 - _share(alpha)) + ndtri(_share(power)))
 
 
 def holm(pvalues: ArrayLike) -> Floats:
@@ -418,5 +509,6 @@ def _finite(values: ArrayLike) -> Floats:
     return x
 
 
-def _binary(x: Floats) -> bool:
+def is_binary(x: Floats) -> bool:
+    """Whether every value is 0 or 1."""
     return bool(np.all((x == 0) | (x == 1)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry.tables import EmbeddingTable
-from ..registry.vectors import hash_ids, row_norms
+from ..registry.vectors import hash_ids, row_norms, split
 from . import knn
 from .moments import Moments
 from .suite import Skipped
@@ -18,13 +18,19 @@ from .suite import Skipped
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..registry.types import Space
+    from ..registry.serving import PresentBuild
+    from ..registry.types import Progress, Space
+    from ..registry.vectors import Vectors
 
 #: Up to this many rows the neighbour graph is whole; above, this many queries are drawn.
 WHOLE_GRAPH_ROWS = 50_000
 SAMPLED_QUERIES = 10_000
+#: Multiplications in a block of a sampled graph, some seconds of work: finished blocks are kept.
+BLOCK_PRODUCTS = 2**38
 #: The graph holds so many neighbours at least: what the suites ask for, so that one graph serves them all.
 GRAPH_NEIGHBORS = 20
+#: Pairs of rows scored at a time.
+_PAIRS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,9 @@ class Store(Protocol):
     def put(self, name: str, arrays: dict[str, NDArray[np.generic]]) -> None:
         """Keep arrays under ``name``."""
 
+    def drop(self, name: str) -> None:
+        """Forget what is kept under ``name``, if anything is."""
+
 
 class Memory:
     """A store that forgets with the process."""
@@ -91,6 +100,10 @@ class Memory:
         """Keep arrays under ``name``."""
         self._kept[name] = arrays
 
+    def drop(self, name: str) -> None:
+        """Forget what is kept under ``name``, if anything is."""
+        self._kept.pop(name, None)
+
 
 class Subject:
     """A table under measurement, with neighbours and moments computed once for all suites.
@@ -100,6 +113,10 @@ class Subject:
         table: the rows.
         baseline: what it is compared with; None where there is none.
         dataset: what it is tested on; None where the suite needs none.
+        index: the build of an index that follows the embedding; None where the suite needs none.
+        queries: how many rows the neighbour graph is asked for; 0 for all, None for as many as the size of
+            the table allows (see ``neighbors``).
+        progress: told how far the work on this subject is; None where nobody listens.
     """
 
     def __init__(
@@ -109,17 +126,43 @@ class Subject:
         ref: str = "table",
         baseline: Subject | None = None,
         dataset: DatasetTable | None = None,
+        index: PresentBuild | None = None,
         store: Store | None = None,
+        queries: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.table = table
         self.ref = ref
         self.baseline = baseline
         self.dataset = dataset
+        self.index = index
         self.store = store if store is not None else Memory()
+        self.queries = queries
+        self.progress = progress
 
-    def with_(self, *, baseline: Subject | None = None, dataset: DatasetTable | None = None) -> Subject:
-        """Return the same subject, with the same store, beside another baseline and dataset."""
-        return Subject(self.table, ref=self.ref, baseline=baseline, dataset=dataset, store=self.store)
+    def with_(
+        self,
+        *,
+        baseline: Subject | None = None,
+        dataset: DatasetTable | None = None,
+        index: PresentBuild | None = None,
+    ) -> Subject:
+        """Return the same subject, with the same store, beside another baseline, dataset and index."""
+        return Subject(
+            self.table,
+            ref=self.ref,
+            baseline=baseline,
+            dataset=dataset,
+            index=index,
+            store=self.store,
+            queries=self.queries,
+            progress=self.progress,
+        )
+
+    def tell(self, step: str, done: int, total: int) -> None:
+        """Report progress of some seconds of work: ``done`` of ``total`` blocks."""
+        if self.progress is not None:
+            self.progress(step, done, total)
 
     @property
     def space(self) -> Space:
@@ -127,12 +170,23 @@ class Subject:
         return self.table.space
 
     @cached_property
-    def valid(self) -> NDArray[np.int64]:
-        """Row numbers that take part in statistics: zero and special rows are left out, ascending."""
+    def norms(self) -> NDArray[np.float64]:
+        """Norm of each row of the table, ``(n,)``: not finite where the row is not."""
         norms = [row_norms(block.vectors) for block in self.table.blocks()]
-        if not norms:
-            return np.zeros(0, dtype=np.int64)
-        return np.flatnonzero((np.concatenate(norms) != 0) & ~self.table.special)
+        return np.concatenate(norms) if norms else np.zeros(0)
+
+    @cached_property
+    def valid(self) -> NDArray[np.int64]:
+        """Row numbers that take part in statistics, ascending.
+
+        Rows of zeros, rows that hold NaN or infinity, and special rows are left out.
+        """
+        return np.flatnonzero((self.norms != 0) & np.isfinite(self.norms) & ~self.table.special)
+
+    @property
+    def nonfinite(self) -> NDArray[np.int64]:
+        """Row numbers of the rows that hold NaN or infinity, ascending: of arrays only, never registered."""
+        return np.flatnonzero(~np.isfinite(self.norms))
 
     def sample(self, count: int, among: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Return ``count`` rows (all, if there are fewer), ascending, chosen by the hash of their ids.
@@ -153,18 +207,22 @@ class Subject:
     def neighbors(self, k: int) -> NeighborGraph:
         """Return the shared neighbour graph: whole up to 50,000 rows, above from 10,000 sampled queries.
 
-        The base is always every valid row. Computed once per version and kept in the store.
+        ``queries`` asks for more or fewer. The base is always every valid row. Computed once per version and
+        kept in the store; of a sampled graph, the blocks that were done when the work broke off are too.
 
         Raises:
             Skipped: the table has fewer than k + 1 valid rows.
         """
         n = len(self.valid)
         if n < k + 1:
-            raise Skipped(f"{k} neighbours need at least {k + 1} rows that are not zero; there are {n}")
-        kept = self.store.get("neighbors")
+            bad = f", and {len(self.nonfinite):,} with NaN or infinity" if len(self.nonfinite) else ""
+            raise Skipped(f"{k} neighbours need at least {k + 1} rows that are not zero; there are {n}{bad}")
+        q = self._graph_queries(n)
+        name = "neighbors" if self.queries is None else f"neighbors.{q}"
+        kept = self.store.get(name)
         if kept is None or kept["rows"].shape[1] < k:
-            kept = self._compute_neighbors(min(max(k, GRAPH_NEIGHBORS), n - 1))
-            self.store.put("neighbors", kept)
+            kept = self._compute_neighbors(min(max(k, GRAPH_NEIGHBORS), n - 1), q)
+            self.store.put(name, kept)
         graph = NeighborGraph(
             queries=kept["queries"].astype(np.int64, copy=False),
             rows=kept["rows"].astype(np.int64, copy=False),
@@ -173,25 +231,75 @@ class Subject:
         )
         return graph.first(k)
 
-    def _compute_neighbors(self, k: int) -> dict[str, NDArray[np.generic]]:
+    def widened(
+        self, queries: NDArray[np.int64], rows: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Return scores in float64; those that left the range of float32 are computed again.
+
+        Args:
+            queries: int64 ``(q,)``, rows of the table.
+            rows: int64 ``(q, k)``, their neighbours.
+            scores: float32 ``(q, k)``, by the metric of the table, as ``knn`` gives them.
+        """
+        wide = scores.astype(np.float64)
+        if self.space.metric == "cosine":
+            return wide
+        query, place = np.nonzero(knn.beyond(scores))
+        for part in split(len(query), _PAIRS):
+            q, j = query[part], place[part]
+            pairs = self.table.take(queries[q]), self.table.take(rows[q, j])
+            wide[q, j] = knn.between(*pairs, self.space.metric)
+        return wide
+
+    def _graph_queries(self, n: int) -> int:
+        if self.queries is None:
+            return n if n <= WHOLE_GRAPH_ROWS else SAMPLED_QUERIES
+        return min(self.queries or n, n)
+
+    def _compute_neighbors(self, k: int, q: int) -> dict[str, NDArray[np.generic]]:
         valid, metric = self.valid, self.space.metric
         vectors = self.table.vectors
         base = vectors if len(valid) == self.table.rows else vectors[valid]
-        if len(valid) <= WHOLE_GRAPH_ROWS:
-            queries, found = valid, knn.self_neighbors(base, k, metric=metric)
-        else:
-            queries = self.sample(SAMPLED_QUERIES)
-            own = np.searchsorted(valid, queries)
-            found = knn.neighbors(base[own], base, k, metric=metric, exclude=own[:, None])
-        return {"queries": queries, "rows": valid[found.rows], "scores": found.scores}
+        if q == len(valid) <= WHOLE_GRAPH_ROWS:
+            found = knn.self_neighbors(base, k, metric=metric)
+            return {"queries": valid, "rows": valid[found.rows], "scores": found.scores}
+        queries = self.sample(q)
+        own = np.searchsorted(valid, queries)
+        rows, scores = self._in_blocks(base, own, k)
+        return {"queries": queries, "rows": valid[rows], "scores": scores}
+
+    def _in_blocks(
+        self, base: Vectors, own: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the neighbours of some rows of ``base``; blocks that are done outlive an interruption."""
+        size = max(256, BLOCK_PRODUCTS // max(base.size, 1))
+        starts = range(0, len(own), size)
+        names = [f"neighbors.{len(own)}.{k}.{size}.{start}" for start in starts]
+        done = []
+        for i, (name, start) in enumerate(zip(names, starts, strict=True)):
+            self.tell("neighbours", i, len(starts))
+            block = self.store.get(name)
+            if block is None:
+                part = own[start : start + size]
+                found = knn.neighbors(base[part], base, k, metric=self.space.metric, exclude=part[:, None])
+                block = {"rows": found.rows, "scores": found.scores}
+                if len(starts) > 1:
+                    self.store.put(name, block)
+            done.append(block)
+        self.tell("neighbours", len(starts), len(starts))
+        rows, scores = (np.concatenate([block[name] for block in done]) for name in ("rows", "scores"))
+        for name in names if len(names) > 1 else []:
+            self.store.drop(name)
+        return rows.astype(np.int64, copy=False), scores.astype(np.float32, copy=False)
 
     def moments(self) -> Moments:
         """Return the moments of the table, computed once per version and kept in the store."""
         stored = self.store.get("moments")
         if stored is None:
-            total, special = Moments.zero(self.table.dim), self.table.special
+            total, counted = Moments.zero(self.table.dim), np.isfinite(self.norms) & ~self.table.special
             for block in self.table.blocks():
-                kept = ~special[block.start : block.start + len(block.vectors)]
+                self.tell("moments", block.start, self.table.rows)
+                kept = counted[block.start : block.start + len(block.vectors)]
                 rows = block.vectors if kept.all() else block.vectors[kept]
                 total = total.merge(Moments.of(rows))
             stored = total.to_arrays()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,9 +30,14 @@ class Better(StrEnum):
 
 
 class Need(StrEnum):
-    """What a suite cannot run without; a dataset need is the kind of the dataset."""
+    """What a suite cannot run without; a dataset need is the kind of the dataset.
+
+    A suite that needs an index runs once for each index of the embedding, and has a parameter ``index``: the
+    name of the one to take, which the runner fills in.
+    """
 
     BASELINE = "baseline"
+    INDEX = "index"
     ANALOGIES = "analogies"
     PAIRS = "pairs"
     LABELS = "labels"
@@ -52,7 +57,8 @@ class Statistic:
         columns: c numeric columns of the per-item table; an item with a null among them is not scored.
         of: ``(values, counts) -> (b,)``: the metric of b resamples of n items. ``values`` is float64
             ``(n, c)``, ``counts`` float64 ``(b, n)`` says how often each item occurs in each resample; the
-            result is float64, NaN where undefined.
+            result is float64, NaN where undefined. It must change smoothly with the counts: items are left
+            out in turn to learn what each adds, which fails for a median.
     """
 
     columns: tuple[str, ...]
@@ -70,10 +76,19 @@ class Metric:
         better: which direction is better.
         doc: one sentence.
         source: paper and section, or ``own``.
+        formula: what is computed, in one line of plain text; the letters are those of the suite's module.
         low, high: the range it can take; None where unbounded.
+        ideal: of a suite that compares with a baseline, what a version compared with itself has, where that
+            is not the better end of the range.
         item: the column of the per-item table whose mean this is; gates compare it paired. A measure with
             the label ``x=y`` is the mean of the column ``ITEM[x=y]`` where there is one.
         statistic: instead of ``item``, where the metric follows from its items in another way.
+        independent: a column with the mean of ``item`` that tests take instead of it, where the values of
+            ``item`` depend on each other.
+        ties: one or two groups of columns of the per-item table, where items are not independent: two of
+            them that hold the same values in a group, or in the one and the other, depend on each other
+            (analogies share word pairs). A null ties nothing.
+        timed: whether a clock has a part in it, so that two runs on one machine differ.
     """
 
     name: str
@@ -81,10 +96,15 @@ class Metric:
     better: Better = field(kw_only=True)
     doc: str = field(kw_only=True)
     source: str = field(kw_only=True)
+    formula: str = field(default="", kw_only=True)
     low: float | None = field(default=None, kw_only=True)
     high: float | None = field(default=None, kw_only=True)
+    ideal: float | None = field(default=None, kw_only=True)
     item: str | None = field(default=None, kw_only=True)
     statistic: Statistic | None = field(default=None, kw_only=True)
+    independent: str | None = field(default=None, kw_only=True)
+    ties: tuple[tuple[str, ...], ...] = field(default=(), kw_only=True)
+    timed: bool = field(default=False, kw_only=True)
 
     def at(self, k: int) -> str:
         """Return the name with its k filled in: ``recall@k`` -> ``recall@10``."""
@@ -158,6 +178,7 @@ class Suite:
         metrics: everything ``run`` may return.
         needs: what must be there; a missing need skips the suite with a reason.
         wants: what it can use but runs without.
+        builtin: whether a dataset that it wants may be a built-in one; one that it needs always may.
         run: ``(subject, params, rng) -> Findings``.
         doc: what the suite answers, one sentence.
     """
@@ -170,6 +191,11 @@ class Suite:
     run: Callable[[Subject, Any, np.random.Generator], Findings]
     doc: str
     wants: frozenset[Need] = frozenset()
+    builtin: bool = False
+
+    def __post_init__(self) -> None:
+        if Need.INDEX in self.needs and "index" not in {f.name for f in fields(self.params)}:
+            raise TypeError(f"suite '{self.name}' needs an index, and has no parameter 'index'")
 
     def metric(self, name: str) -> Metric | None:
         """Return the declared metric that ``name`` (with or without its k filled in) means."""

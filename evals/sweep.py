@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.vectors import split
+from ..registry.vectors import Vectors, split
 from .prepared import Prepared
 from .threads import in_threads, workers
 
@@ -202,7 +202,7 @@ class _Room(local):
         return _Tile(scores, padded)
 
 
-def bar(scores: NDArray[np.float32], columns: Rows) -> None:
+def bar(scores: Vectors, columns: Rows) -> None:
     """Set the scores of excluded columns ``(q, e)`` to -infinity; columns out of range are elsewhere."""
     row, e = np.nonzero((columns >= 0) & (columns < scores.shape[1]))
     scores[row, columns[row, e]] = -np.inf

@@ -1,8 +1,9 @@
 """Who is near whom, before and after: what became of the neighbours of the shared rows.
 
 A neighbour that ties with the k-th (within 1e-6) counts as kept, so duplicate rows in one of the versions may
-stand in any order. Where both versions tie at the k-th place, and for rank-biased overlap and the answers of
-the old rows, the lower row comes first.
+stand in any order. But where most rows tie with it in one version only, such as rows that have collapsed into
+one, a tie counts for the chance that it has of a place in the list. Where both versions tie at the k-th
+place, and for rank-biased overlap and the answers of the old rows, the lower row comes first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..registry.vectors import Vectors, split
 from . import knn
@@ -27,6 +27,8 @@ _BLOCK_PAIRS = 8192
 _LIST_ELEMENTS = 1 << 24
 #: Neighbours within this share of the k-th score tie with it.
 _TIE = 1e-6
+#: Rows by which it is told whether most rows tie with the k-th.
+_CROWD = 64
 #: Persistence of the reader in rank-biased overlap.
 _RBO_P = 0.9
 
@@ -55,14 +57,14 @@ class _Side:
         rows: int64 ``(n,)``, the row of each position.
         queries: int64 ``(q,)``, positions.
         found: int64 ``(q, k)``, positions, best first.
-        scores: float32 ``(q, k)``.
+        scores: float64 ``(q, k)``.
     """
 
     subject: Subject
     rows: Rows
     queries: Rows
     found: Rows
-    scores: NDArray[np.float32]
+    scores: Floats
 
     def some(self, which: Rows) -> _Side:
         return _Side(
@@ -107,8 +109,12 @@ def compare(shared: Shared, k: int, queries: int) -> Turnover | str:
     if reason := _too_few(shared, k):
         return reason
     old, new = _common_graphs(shared, k) or _own_graphs(shared, k, queries)
-    overlap = np.maximum(_hits(old.found, new), _hits(new.found, old)) / k
-    cross = _cross_recall(shared, new, queries) if shared.same_width else None
+    chances = _chance(shared, old), _chance(shared, new)
+    both = (chances[0] < 1) & (chances[1] < 1)
+    in_old, in_new = (np.where(both, 1.0, chance) for chance in chances)
+    kept = _hits(new.found, old, in_old), _hits(old.found, new, in_new)
+    overlap = np.select([in_old < 1, in_new < 1], kept, np.maximum(*kept)) / k
+    cross = _cross_recall(shared, new, in_new, queries) if shared.same_width else None
     return Turnover(queries=new.queries, overlap=overlap, rbo=_rbo(old.found, new.found), cross=cross)
 
 
@@ -144,7 +150,7 @@ def _graph_side(subject: Subject, rows: Rows, k: int) -> _Side:
         rows=rows,
         queries=position[graph.queries][order],
         found=position[graph.rows][order],
-        scores=graph.scores[order],
+        scores=subject.widened(graph.queries, graph.rows, graph.scores)[order],
     )
 
 
@@ -160,7 +166,8 @@ def _own_graphs(shared: Shared, k: int, count: int) -> tuple[_Side, _Side]:
 def _own_side(subject: Subject, rows: Rows, queries: Rows, k: int) -> _Side:
     base = _vectors(subject, rows)
     found = knn.neighbors(base[queries], base, k, subject.space.metric, exclude=queries[:, None])
-    return _Side(subject=subject, rows=rows, queries=queries, found=found.rows, scores=found.scores)
+    scores = subject.widened(rows[queries], rows[found.rows], found.scores)
+    return _Side(subject=subject, rows=rows, queries=queries, found=found.rows, scores=scores)
 
 
 def _vectors(subject: Subject, rows: Rows) -> Vectors:
@@ -171,10 +178,33 @@ def _vectors(subject: Subject, rows: Rows) -> Vectors:
     return table.take(rows)
 
 
-def _cross_recall(shared: Shared, new: _Side, count: int) -> Floats:
+def _chance(shared: Shared, side: _Side) -> Floats:
+    """Return what a tie with the k-th neighbour counts for each query, float64 ``(q,)``.
+
+    That is 1, but where most of the rows that are no nearer tie with it: there the share of them for whom
+    there is room among the k nearest.
+    """
+    rows = np.searchsorted(shared.new_rows, shared.new.sample(_CROWD, among=shared.new_rows))
+    others, (low, high) = side.subject.table.take(side.rows[rows]), _ties(side)
+    room = (side.scores <= high[:, None]).sum(axis=1)
+    chance = np.ones(len(room))
+    for part in split(len(room), _BLOCK_PAIRS):
+        queries = side.queries[part]
+        scores = knn.scores(side.subject.table.take(side.rows[queries]), others, side.subject.space.metric)
+        other = queries[:, None] != rows
+        tied = (other & (scores >= low[part, None]) & (scores <= high[part, None])).sum(axis=1)
+        farther = (other & (scores < low[part, None])).sum(axis=1)
+        in_all = tied / np.maximum(other.sum(axis=1), 1) * (shared.n - 1)
+        share = np.minimum(room[part] / np.maximum(in_all, 1.0), 1.0)
+        chance[part] = np.where(tied > farther, share, 1.0)
+    return chance
+
+
+def _cross_recall(shared: Shared, new: _Side, chance: Floats, count: int) -> Floats:
     """Return float64 ``(r,)``: the new vector asks the old version, under the old version's metric."""
     chosen = shared.new.sample(count, among=shared.new_rows[new.queries])
-    new = new.some(np.searchsorted(shared.new_rows[new.queries], chosen))
+    which = np.searchsorted(shared.new_rows[new.queries], chosen)
+    new = new.some(which)
     answers = knn.neighbors(
         shared.new.table.take(chosen),
         _vectors(shared.old, shared.old_rows),
@@ -182,22 +212,35 @@ def _cross_recall(shared: Shared, new: _Side, count: int) -> Floats:
         shared.old.space.metric,
         exclude=new.queries[:, None],
     )
-    recall: Floats = _hits(answers.rows, new) / new.found.shape[1]
+    recall: Floats = _hits(answers.rows, new, chance[which]) / new.found.shape[1]
     return recall
 
 
-def _hits(found: Rows, side: _Side) -> Floats:
-    """Return how many of ``found`` ``(q, k)`` are among the k nearest in ``side``, ties included."""
-    hit = np.empty(found.shape, dtype=bool)
+def _ties(side: _Side) -> tuple[Floats, Floats]:
+    """Return the scores ``(q,)`` from which and up to which a row ties with the k-th neighbour."""
+    last, slack = side.scores[:, -1], _TIE * np.abs(side.scores).max(axis=1)
+    return last - slack, last + slack
+
+
+def _hits(found: Rows, side: _Side, chance: Floats) -> Floats:
+    """Return how many of ``found`` ``(q, k)`` are among the k nearest in ``side``.
+
+    Args:
+        found: positions.
+        side: the version.
+        chance: ``(q,)``, what a tie with the k-th neighbour counts; where that is below 1, those in the list
+            count no more than others.
+    """
+    hits = np.empty(found.shape)
     for part in split(len(found), max(1, _LIST_ELEMENTS // found.shape[1] ** 2)):
-        hit[part] = (found[part, :, None] == side.found[part, None, :]).any(axis=2)
-    slack = _TIE * np.abs(side.scores).max(axis=1).astype(np.float64)
-    worst = side.scores[:, -1].astype(np.float64) - slack
-    query, rank = np.nonzero(~hit)
+        hits[part] = (found[part, :, None] == side.found[part, None, :]).any(axis=2)
+    low, high = _ties(side)
+    query, rank = np.nonzero((hits == 0) | (chance < 1)[:, None])
     for part in split(len(query), _BLOCK_PAIRS):
         q, r = query[part], rank[part]
-        hit[q, r] = side.score(side.queries[q], found[q, r]) >= worst[q]
-    counts: Floats = hit.sum(axis=1).astype(np.float64)
+        scores = side.score(side.queries[q], found[q, r])
+        hits[q, r] = np.where(scores > high[q], 1.0, np.where(scores >= low[q], chance[q], 0.0))
+    counts: Floats = hits.sum(axis=1)
     return counts
 
 

@@ -32,9 +32,7 @@ class Discrepancy:
     p: float
 
 
-def discrepancy(
-    x: Floats, y: Floats, rng: np.random.Generator, *, permutations: int
-) -> Discrepancy | str:
+def discrepancy(x: Floats, y: Floats, rng: np.random.Generator, *, permutations: int) -> Discrepancy | str:
     """Compare two independent samples under the kernel exp(-|a - b|² / median of |a - b|²).
 
     The median is taken over all pairs of the pooled rows, so rows that are turned, moved or scaled together

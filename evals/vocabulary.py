@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..registry.errors import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..registry.vectors import Vectors
     from .subject import Subject
+
+#: What may be, where few words are known.
+OTHERWISE = "it may be of another language than the ids, or written otherwise"
+#: What may be, where ids are looked up as they are.
+EXACT = "its ids are matched exactly, case included"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,46 @@ def rows_of(subject: Subject, ids: pa.Array) -> NDArray[np.int64]:
     takes_part = np.zeros(subject.table.rows + 1, dtype=bool)
     takes_part[subject.valid] = True
     return np.where(takes_part[rows], rows, -1)
+
+
+def scarce(dataset: str, covered: int, total: int, *advice: str, what: str = "") -> list[str]:
+    """Return a note where less than half of a dataset is in the vocabulary; else nothing.
+
+    Args:
+        dataset: its name.
+        covered: items that could be measured.
+        total: items there are.
+        advice: what may be the cause, and what to do; empty texts are left out.
+        what: of the dataset is meant, in the plural; by default all of it.
+    """
+    if 2 * covered >= total:
+        return []
+    part, verb = (f"the {what} of ", "are") if what else ("", "is")
+    told = f"only {100 * covered // total}% of {part}'{printable(dataset, 140)}' {verb} in the vocabulary"
+    return [f"{told} ({covered:,} of {total:,}): {'; '.join(filter(None, advice))}"]
+
+
+class Matching(Protocol):
+    """How a suite matches words with ids: the parameters of ``Vocabulary.of``."""
+
+    @property
+    def restrict_vocab(self) -> int:
+        """Only the first so many rows are known words; 0 for all."""
+
+    @property
+    def case_fold(self) -> bool:
+        """Whether words are compared in upper case."""
+
+
+def advice(subject: Subject, suite: str, params: Matching) -> list[str]:
+    """Return what may keep words out of a vocabulary, and what to do, for ``scarce``."""
+    rows, first = subject.table.rows, params.restrict_vocab
+    cut = f"{suite}.restrict_vocab takes the first {first:,} of {rows:,} rows (0: all)"
+    return [
+        cut if 0 < first < rows else "",
+        "" if params.case_fold else f"{suite}.case_fold=true matches words of another case",
+        OTHERWISE,
+    ]
 
 
 def _ids(subject: Subject, limit: int) -> Iterable[str]:

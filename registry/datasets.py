@@ -20,7 +20,8 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,8 @@ _HEADERS = {
 #: The ids whose vectors the rows of a kind may carry.
 _CARRIED = {"qrels": "query", "positives": "b"}
 _BLANKS = re.compile(r"[ \t\f\v]+")
+#: How what is meant to be a number begins.
+_NUMERIC = re.compile(r"[+-]?[.,]?[0-9]")
 Row = tuple[Any, ...]
 
 
@@ -98,9 +101,49 @@ def parse(path: Path, kind: str, *, encoding: str = "utf-8") -> pa.Table:
         rows = list(_PARSERS[kind](_lines(path, encoding)))
     if not rows:
         raise InputError(f"{_shown(path)}: no {_ROWS[kind]} in it")
+    try:
+        return to_table(rows, kind)
+    except UnicodeEncodeError as exc:  # some encodings know halves of letters
+        raise InputError(f"{_shown(path)}: holds what is no Unicode text ({exc.reason})") from exc
+
+
+def to_table(rows: Iterable[Row], kind: str) -> pa.Table:
+    """Return rows, each a tuple in the order of ``SCHEMAS[kind]``, as a table; at least one."""
     schema = SCHEMAS[kind]
     columns = [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), schema, strict=True)]
     return pa.table(columns, schema=schema)
+
+
+def sections_of(path: Path, *, encoding: str = "utf-8") -> tuple[str, ...]:
+    """Return the sections that a file (or BATS folder) of analogies names, with or without questions.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if path.is_dir():
+        return tuple(file.stem for file in _bats_files(path))
+    return tuple(_section(line) for line in _lines(path, encoding) if line.text.startswith(":"))
+
+
+def counts(rows: pa.Table, kind: str) -> dict[str, dict[str, int]]:
+    """Return how many rows there are of each group and section, label or relevance, in their order.
+
+    Args:
+        rows: as ``parse`` returns them.
+        kind: a key of ``SCHEMAS``; pairs and positives are not of different kinds, and give nothing.
+    """
+    columns = {"analogies": ("group", "section"), "labels": ("label",), "qrels": ("relevance",)}
+    return {
+        name: {str(value): count for value, count in Counter(rows.column(name).to_pylist()).items()}
+        for name in columns.get(kind, ())
+    }
+
+
+def first_rows(rows: pa.Table, count: int) -> list[dict[str, Any]]:
+    """Return the first rows by column, without the vectors that they carry."""
+    kept = [name for name in rows.column_names if name != VECTOR]
+    found: list[dict[str, Any]] = rows.select(kept).slice(0, count).to_pylist()
+    return found
 
 
 def with_vectors(rows: pa.Table, kind: str, vectors: EmbeddingTable) -> pa.Table:
@@ -224,7 +267,7 @@ def _google(lines: list[_Line]) -> Iterator[Row]:
     section = ""
     for line in lines:
         if line.text.startswith(":"):
-            section = line.text[1:].strip(" \t")
+            section = _section(line)
             continue
         words = line.words()
         if len(words) != 4:
@@ -235,7 +278,14 @@ def _google(lines: list[_Line]) -> Iterator[Row]:
         yield section, "syntactic" if section.startswith("gram") else "semantic", a, b, c, [d]
 
 
-def _bats(folder: Path, encoding: str) -> Iterator[Row]:
+def _section(line: _Line) -> str:
+    name = line.text[1:].strip(" \t\f\v")
+    if not name:
+        raise line.wrong("a section without a name", hint="': NAME'")
+    return name
+
+
+def _bats_files(folder: Path) -> list[Path]:
     # Archives made on a Mac hold a hidden binary twin of every file.
     files = sorted(f for deep in ("[!.]*.txt", "[!.]*/[!.]*.txt") for f in folder.glob(deep))
     if not files:
@@ -243,7 +293,11 @@ def _bats(folder: Path, encoding: str) -> Iterator[Row]:
             f"{_shown(folder)}: no .txt file in it or its folders",
             hint="a BATS folder holds CATEGORY/SECTION.txt",
         )
-    for file in files:
+    return files
+
+
+def _bats(folder: Path, encoding: str) -> Iterator[Row]:
+    for file in _bats_files(folder):
         pairs = [_bats_pair(line) for line in _lines(file, encoding)]
         for i, (a, first) in enumerate(pairs):
             for j, (c, answers) in enumerate(pairs):
@@ -267,13 +321,14 @@ def _pairs(lines: list[_Line]) -> Iterator[Row]:
 
 
 def _is_header(line: _Line) -> bool:
+    """Whether a first line names its columns: its third field is no number, nor meant as one (``8,5``)."""
     fields = line.fields()
-    return len(fields) >= 3 and _number(fields[2]) is None
+    return len(fields) >= 3 and _number(fields[2]) is None and not _NUMERIC.match(fields[2])
 
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return None if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:
         return None
 
@@ -317,7 +372,11 @@ def _qrels(lines: list[_Line]) -> Iterator[Row]:
     columns = ("query, item, relevance" if beir else "query, iteration, item, relevance").split(", ")
     seen: dict[tuple[str, str], int] = {}
     for line in lines[1:] if beir else lines:
-        fields = _at_least(line, len(columns), ", ".join(columns), _judged(line))[: len(columns)]
+        fields = _judged(line)
+        if len(fields) == 3 and not beir:
+            hint = "judgements of three columns stand below a first line 'query-id corpus-id score'"
+            raise line.wrong(f"3 columns where 4 are needed: {', '.join(columns)}", hint=hint)
+        fields = _at_least(line, len(columns), ", ".join(columns), fields)[: len(columns)]
         query, item, grade = fields[0], fields[-2], fields[-1]
         if (query, item) in seen:
             raise line.wrong(

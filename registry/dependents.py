@@ -117,8 +117,13 @@ def _basis(session: Session, row: Judgeable) -> _Basis | None:
         return _Basis(row.basis, ANY_TYPE)
     if isinstance(row, IndexRow):
         build = present_build(session, row)
-        return _Basis(build.version, Traits(can_add=build.can_add, can_remove=build.can_remove,
-                                            trained_rows=build.trained_rows))  # fmt: skip
+        traits = Traits(
+            can_add=build.can_add,
+            can_remove=build.can_remove,
+            trained_rows=build.trained_rows,
+            directions=row.metric == "cosine",
+        )
+        return _Basis(build.version, traits)
     derived = present_derived(session, row)
     if derived is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -14,6 +15,15 @@ from numpy.typing import NDArray
 from . import probes
 from .tables import EmbeddingTable
 from .types import Diff, Relation, Repair, SpaceChange
+from .vectors import split, unit_rows
+
+Rows = NDArray[np.int64]
+#: So many rows that changed are looked at first, neighbours on disk: another model is told apart by these.
+_SOME = 64
+#: Rows that are compared at a time.
+_PART = 1 << 16
+#: Two unit rows are one direction if they are no further apart than so many roundings of their dtype.
+_ROUNDINGS = 4
 
 #: Up to this share of rows removed or changed, an index is updated in place; beyond, it is rebuilt.
 SMALL_CHANGE = 0.1
@@ -35,21 +45,28 @@ class Traits:
 
     Attributes:
         trained_rows: rows its quantizers were trained on (as a table size); None if it needs no training.
+        directions: it holds the directions of the rows only, as indexes under cosine do.
     """
 
     can_add: bool
     can_remove: bool
     trained_rows: int | None
+    directions: bool = False
 
 
 def compare(old: EmbeddingTable, new: EmbeddingTable, *, old_ref: str, new_ref: str) -> Diff:
-    """Return what changed from ``old`` to ``new``, by id; reads ids and fingerprints, never vectors."""
+    """Return what changed from ``old`` to ``new``, by id.
+
+    It reads ids and fingerprints; vectors only of rows that changed, the first of them, and the others only
+    if those kept their directions.
+    """
     old_ids, old_prints = old.identity()
     new_ids, new_prints = new.identity()
     position = _positions(new_ids, old_ids)
     shared = position >= 0
     matched = position[shared]
-    changed = int(np.count_nonzero(new_prints[shared] != old_prints[matched]))
+    other = new_prints[shared] != old_prints[matched]
+    changed = int(np.count_nonzero(other))
     added, removed = int(np.count_nonzero(~shared)), old.rows - len(matched)
     changes = old.space.changes(new.space) + probes.change(old.probes, new.probes)
     return Diff(
@@ -62,16 +79,31 @@ def compare(old: EmbeddingTable, new: EmbeddingTable, *, old_ref: str, new_ref: 
         changed=changed,
         unchanged=len(matched) - changed,
         space_changes=changes,
+        rescaled=changed > 0 and _rescaled(old, new, matched[other], np.flatnonzero(shared)[other]),
     )
 
 
-def _positions(new: pa.Array, old: pa.Array) -> NDArray[np.int64]:
+def _rescaled(old: EmbeddingTable, new: EmbeddingTable, old_rows: Rows, new_rows: Rows) -> bool:
+    """Whether each old row and its new one point the same way, to the rounding of the coarser dtype."""
+    if old.dim != new.dim:
+        return False
+    rounding = _ROUNDINGS * max(float(np.finfo(t.space.dtype).eps) for t in (old, new))
+    for part in chain([slice(0, _SOME)], split(len(old_rows), _PART)):
+        units = unit_rows(old.take(old_rows[part])), unit_rows(new.take(new_rows[part]))
+        x, y = (u.astype(np.float64) for u in units)
+        apart = np.linalg.norm(x - y, axis=1)
+        if not bool((np.any(x != 0, axis=1) & np.any(y != 0, axis=1) & (apart <= rounding)).all()):
+            return False
+    return True
+
+
+def _positions(new: pa.Array, old: pa.Array) -> Rows:
     """Return the row in ``old`` of each id of ``new``; -1 where it has none."""
     if not len(old) or not len(new):
         return np.full(len(new), -1, dtype=np.int64)
     if new.equals(old):
         return np.arange(len(new))
-    found: NDArray[np.int64] = pc.index_in(new, value_set=old).fill_null(-1).to_numpy().astype(np.int64)
+    found: Rows = pc.index_in(new, value_set=old).fill_null(-1).to_numpy().astype(np.int64)
     return found
 
 
@@ -88,13 +120,16 @@ def _relation(changes: tuple[SpaceChange, ...], added: int, removed: int, change
 def repair(diff: Diff, traits: Traits) -> tuple[Repair, str]:
     """Return the cheapest repair that leaves an index of these traits valid, and the reason in one line.
 
-    Nothing to do for the same rows; ``add`` where rows were only appended and the type can add; ``update``
+    Nothing to do for the same rows, or for rows that changed in length only where the type holds directions;
+    ``add`` where rows were only appended and the type can add; ``update``
     (remove + add) where at most 10% of the rows went or changed and the type can remove; else ``rebuild``.
     An index with trained quantizers is rebuilt once the table outgrows its training set twofold.
     """
     cause = diff.explain()
     if diff.relation is Relation.IDENTICAL:
         return Repair.NONE, cause
+    if traits.directions and diff.rescaled and not (diff.added or diff.removed or _breaking(diff)):
+        return Repair.NONE, f"{cause}: an index under cosine holds directions"
     if diff.relation is Relation.RESPACED:
         return Repair.REBUILD, f"{cause}; queries must come from the new encoder"
     if traits.trained_rows is not None and diff.new_rows > TRAINING_GROWTH * traits.trained_rows:
@@ -109,6 +144,10 @@ def repair(diff: Diff, traits: Traits) -> tuple[Repair, str]:
     if traits.can_remove and (traits.can_add or not (diff.added or diff.changed)):
         return Repair.UPDATE, cause
     return Repair.REBUILD, f"{cause}; this index type cannot remove"
+
+
+def _breaking(diff: Diff) -> bool:
+    return any(change.breaking for change in diff.space_changes)
 
 
 #: What ``diff`` names without an index at hand: a type that can do everything.

@@ -164,7 +164,7 @@ def create(factory: str, search: str, dim: int, metric: str) -> faiss.Index | fa
             hint=_EXAMPLES,
         ) from exc
     _refuse_type(index, factory)
-    _set_search(index, search)
+    set_search(index, search)
     _spare_polysemous(index, search)
     return index
 
@@ -224,8 +224,12 @@ def _refuse_type(index: Any, factory: str) -> None:
             )
 
 
-def _set_search(index: Any, search: str) -> None:
-    """Set parameters like ``nprobe=16,efSearch=64``; FAISS keeps them in the index file."""
+def set_search(index: Any, search: str) -> None:
+    """Set parameters like ``nprobe=16,efSearch=64``; FAISS keeps them in the index file.
+
+    Raises:
+        UsageError: the index has no such parameter, or not that value.
+    """
     for pair in filter(None, search.split(",")):
         name, _, value = pair.strip().partition("=")
         if value.strip().lstrip("-").isdigit() and not 1 <= int(value) < 2**31:

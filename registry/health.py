@@ -90,6 +90,31 @@ def imbalance(built: Built) -> float | None:
     return float(inner.invlists.imbalance_factor()) if factories.has_lists(inner) and built.rows else None
 
 
+def foreseen_imbalance(built: Built, table: EmbeddingTable) -> tuple[float, int] | None:
+    """Return the imbalance factor of the lists if they held the rows of a table, and how many were looked at.
+
+    They are those with the smallest id hashes, at most 10,000. Of N rows seen of n, the share of pairs that
+    meet in a list is that of all pairs without bias, and ``sum(size^2)`` follows from it.
+
+    Returns:
+        None for a type without lists.
+    """
+    import faiss
+
+    index, x = built.index, _sample(built, table, np.arange(table.rows))
+    inner = factories.layers(index)[-1]
+    if isinstance(inner, faiss.IndexRefine):
+        x, index = factories.transformed(index, x), inner.base_index
+        inner = factories.layers(index)[-1]
+    if not factories.has_lists(inner) or not len(x):
+        return None
+    lists = factories.down(inner.quantizer).search(factories.transformed(index, x), 1)[1].ravel()
+    sizes = np.bincount(lists, minlength=inner.nlist).astype(np.float64)
+    seen, n = len(x), table.rows
+    together = (sizes * (sizes - 1)).sum() / max(seen * (seen - 1), 1)
+    return float(inner.nlist * (together * (n - 1) + 1) / n), seen
+
+
 def _sample(built: Built, table: EmbeddingTable, rows: NDArray[np.int64]) -> Floats:
     x: Floats = indexes.fed(built, table.take(indexes.smallest_hashes(table, rows, SAMPLE)))
     return x

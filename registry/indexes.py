@@ -66,6 +66,7 @@ class Built:
             can_add=factories.can_add(self.index),
             can_remove=factories.can_remove(self.index),
             trained_rows=self.trained_rows,
+            directions=self.metric == "cosine",
         )
 
     @property
@@ -265,12 +266,21 @@ def search(built: Built, queries: Vectors, k: int) -> tuple[NDArray[np.int64], N
     Slots are int64 ``(q, k)``, -1 where FAISS found no more. Scores are cosines or inner products, negated
     squared distances under ``l2``, and negated Hamming distances of bits (binary types and LSH).
     """
-    x = fed(built, queries)
+    found, slots = ask(built, fed(built, queries), k)
+    return slots, _scores(built, found)
+
+
+def ask(built: Built, x: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return what FAISS itself says of queries that are ``fed`` already: figures ``(q, k)``, and slots.
+
+    Raises:
+        IndexFailed: FAISS refused.
+    """
     try:
         found, slots = built.index.search(x, k)
     except _REFUSALS as exc:
         raise IndexFailed(f"FAISS could not search: {factories.reason(exc)}") from exc
-    return slots, _scores(built, found)
+    return found, slots
 
 
 def _scores(built: Built, found: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,39 +1,41 @@
-"""What was measured, and on what: runs, measures, verdicts, datasets, shared artifacts."""
+"""What was measured: runs, measures, verdicts, shared artifacts."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from . import catalog
 from .blobs import BlobStore
-from .errors import CorruptBlob, DatasetNotFound, did_you_mean, printable
+from .errors import CorruptBlob, NotFound
 from .home import Home
-from .orm import ArtifactRow, DatasetRow, MeasureRow, RunRow, VerdictRow, VersionRow
-from .types import Dataset, MeasureRecord, Ref, RunRecord, VerdictRecord, check_name, utc_now
+from .orm import ArtifactRow, MeasureRow, RunRow, VerdictRow, VersionRow
+from .types import MeasureRecord, Ref, RunRecord, VerdictRecord, utc_now
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from .tables import EmbeddingTable
-
     Arrays = dict[str, NDArray[np.generic]]
 
 
-def put_table(blobs: BlobStore, table: pa.Table) -> str:
-    """Store a small Arrow table as Parquet; return its digest."""
+def to_parquet(table: pa.Table) -> memoryview:
+    """Return the bytes of the Parquet file that a small Arrow table is stored as."""
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="ZSTD")
-    return blobs.put([sink.getbuffer()]).digest
+    return sink.getbuffer()
+
+
+def put_table(blobs: BlobStore, table: pa.Table) -> str:
+    """Store a small Arrow table as Parquet; return its digest."""
+    return blobs.put([to_parquet(table)]).digest
 
 
 def get_table(blobs: BlobStore, digest: str) -> pa.Table:
@@ -58,66 +60,6 @@ def get_arrays(blobs: BlobStore, digest: str) -> Arrays:
 
     with np.load(io.BytesIO(blobs.read(digest)), allow_pickle=False) as kept:
         return {name: kept[name] for name in kept.files}
-
-
-def find_dataset(session: Session, name: str) -> DatasetRow:
-    """Return the row of a dataset.
-
-    Raises:
-        DatasetNotFound: there is none of that name.
-    """
-    row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
-    if row is None:
-        known = session.scalars(select(DatasetRow.name)).all()
-        hint = did_you_mean(name, known, "'embreg dataset add NAME FILE --kind KIND' registers one")
-        raise DatasetNotFound(f"no dataset '{printable(name)}'", hint=hint)
-    return row
-
-
-def to_dataset(row: DatasetRow) -> Dataset:
-    """Return the value of a dataset row."""
-    return Dataset(
-        name=row.name,
-        kind=row.kind,
-        digest=row.digest,
-        items=row.items,
-        source=row.source,
-        licence=row.licence,
-        warnings=tuple(row.warnings),
-        created_at=row.created_at,
-    )
-
-
-def add_dataset(
-    home: Home, name: str, path: Path, kind: str, encoding: str, vectors: EmbeddingTable | None
-) -> Dataset:
-    """Parse and store a dataset; see ``Registry.add_dataset``."""
-    from . import datasets
-
-    check_name(name, "name of a dataset")
-    table = datasets.parse(path, kind, encoding=encoding)
-    if vectors is not None:
-        table = datasets.with_vectors(table, kind, vectors)
-    digest = put_table(home.blobs, table)
-    with home.database.write() as session:
-        home.require(digest)
-        row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
-        if row is None:
-            row = DatasetRow(name=name)
-            session.add(row)
-        row.kind, row.digest, row.items = kind, digest, table.num_rows
-        row.source, row.created_at = printable(str(path), 4096), utc_now()
-        catalog.log_event(session, home.actor, "dataset.added", name, kind=kind, digest=digest)
-        session.flush()
-        return to_dataset(row)
-
-
-def datasets(session: Session, kind: str | None) -> tuple[Dataset, ...]:
-    """Return the datasets by name: all, or those of one kind."""
-    query = select(DatasetRow).order_by(DatasetRow.name)
-    if kind is not None:
-        query = query.where(DatasetRow.kind == kind)
-    return tuple(to_dataset(row) for row in session.scalars(query))
 
 
 def add_run(home: Home, run: RunRecord, items: pa.Table | None) -> RunRecord:
@@ -231,6 +173,19 @@ def runs_of(
     return tuple(to_run(row) for row in session.scalars(query))
 
 
+def run_numbered(session: Session, number: int) -> RunRecord:
+    """Return the run with this number.
+
+    Raises:
+        NotFound: there is none, or its version was deleted.
+    """
+    row = session.get(RunRow, number)
+    if row is None or row.version.deleted_at is not None:
+        hint = "'embreg eval REF' shows the numbers of its runs; those of deleted versions are gone"
+        raise NotFound(f"no run {number}", hint=hint)
+    return to_run(row)
+
+
 def add_verdict(home: Home, verdict: VerdictRecord) -> None:
     """Store a verdict, with an event."""
     with home.database.write() as session:
@@ -329,3 +284,10 @@ class Artifacts:
         digest = put_arrays(self._home.blobs, arrays)
         with self._home.database.write() as session:
             put_artifact(session, self._digest, name, digest)
+
+    def drop(self, name: str) -> None:
+        """Forget what is kept under ``name``, if anything is; the next sweep takes its blob."""
+        self._loaded.pop(name, None)
+        with self._home.database.write() as session:
+            own = ArtifactRow.version_digest == self._digest
+            session.execute(delete(ArtifactRow).where(own, ArtifactRow.name == name))

@@ -20,6 +20,7 @@ from .errors import UsageError, printable
 from .home import Home, to_ref
 from .types import (
     LATEST,
+    AddedDataset,
     AliasMove,
     Dataset,
     Dependent,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .derivations import Followed, Origin
     from .lineage import Lineage
     from .records import Arrays, Artifacts
+    from .serving import PresentBuild
     from .tables import EmbeddingTable
 
 
@@ -536,6 +538,16 @@ class Registry:
         table = self._vectors(queries) if isinstance(queries, str | Path) else queries
         return upkeep.search_vectors(self._home, name, table, k)
 
+    def present_build(self, name: str) -> PresentBuild:
+        """Return the build of an index that is in use, for measuring it.
+
+        Raises:
+            IndexNotFound: there is no such index.
+        """
+        from . import upkeep
+
+        return upkeep.present_build(self._home, name)
+
     def remove_index(self, name: str) -> None:
         """Forget an index and its builds; the files go with the next sweep."""
         from . import upkeep
@@ -663,22 +675,56 @@ class Registry:
         *,
         encoding: str = "utf-8",
         vectors: str | Path | EmbeddingTable | None = None,
-    ) -> Dataset:
+        licence: str = "",
+        source: str | None = None,
+        dry_run: bool = False,
+    ) -> AddedDataset:
         """Register a dataset from a file (or a BATS folder); the same name replaces the one before.
 
+        Rows that the name stands for already are not stored again; licence and source stay where they are not
+        told. What is suspicious about the rows is recorded as warnings, and refuses nothing.
+
         Args:
-            name: of the dataset.
+            name: of the dataset; names that begin with ``builtin/`` are taken.
             path: the file.
             kind: ``analogies``, ``pairs``, ``labels``, ``qrels`` or ``positives``.
             encoding: of the file.
             vectors: of the queries of qrels, or of the second ids of positives, where these are no rows of
                 the embedding: a file in any known format, a version, or a table; kept with the dataset.
+            licence: of the rows, in any words.
+            source: where they come from, such as a URL; by default the path.
+            dry_run: only say what it would be.
 
         Raises:
             InputError: the file is not of that kind, with the line.
+            InvalidRef: the name cannot be that of a dataset.
         """
+        from . import testdata
+
         table = self._vectors(vectors) if isinstance(vectors, str | Path) else vectors
-        return records.add_dataset(self._home, name, Path(path), kind, encoding, table)
+        new = testdata.NewDataset(
+            name=name,
+            path=Path(path),
+            kind=kind,
+            encoding=encoding,
+            vectors=table,
+            licence=licence,
+            source=source or "",
+        )
+        return testdata.add(self._home, new, dry_run=dry_run)
+
+    def remove_dataset(self, name: str) -> Dataset:
+        """Forget a dataset; return what it was.
+
+        Runs on it stay, and so do its rows as long as a run of a living version was made on them.
+
+        Raises:
+            DatasetNotFound: there is none of that name.
+            UsageError: it is built in.
+        """
+        from . import testdata
+
+        return testdata.remove(self._home, name)
 
     def _vectors(self, given: str | Path) -> EmbeddingTable:
         """Return the vectors of a file, held in memory, or of a version."""
@@ -692,13 +738,52 @@ class Registry:
 
     def datasets(self, kind: str | None = None) -> tuple[Dataset, ...]:
         """Return the registered datasets, by name: all, or those of one kind."""
+        from . import testdata
+
         with self._home.database.read() as session:
-            return records.datasets(session, kind)
+            return testdata.every(session, kind)
+
+    def builtin_datasets(self) -> tuple[Dataset, ...]:
+        """Return the datasets that embreg brings, by name; no registry holds them."""
+        from . import builtin
+
+        return tuple(found.dataset for found in builtin.sets())
 
     def dataset(self, name: str) -> Dataset:
-        """Return one dataset by name."""
+        """Return one dataset by name, registered or built in.
+
+        Raises:
+            DatasetNotFound: there is none of that name.
+        """
+        from . import builtin, testdata
+
+        if builtin.is_builtin(name):
+            return builtin.find(name).dataset
         with self._home.database.read() as session:
-            return records.to_dataset(records.find_dataset(session, name))
+            return testdata.to_dataset(testdata.find(session, name))
+
+    def dataset_names(self, name: str) -> tuple[str, ...]:
+        """Return the names of the datasets that a name stands for.
+
+        That is the name itself, though the dataset may be gone as long as runs on it are recorded;
+        ``builtin/english`` stands for all below it.
+
+        Raises:
+            DatasetNotFound: it stands for none.
+        """
+        from . import testdata
+
+        return testdata.names(self._home, name)
+
+    def dataset_rows(self, dataset: Dataset) -> pa.Table:
+        """Return the rows of a dataset, registered or built in; the columns are those of its kind.
+
+        Raises:
+            CorruptBlob: they are gone or damaged.
+        """
+        from . import testdata
+
+        return testdata.rows_of(self._home, dataset)
 
     def stored_table(self, digest: str) -> pa.Table:
         """Return a stored Arrow table: the rows of a dataset, the items of a run."""
@@ -721,6 +806,15 @@ class Registry:
             if "@" not in ref_or_name:
                 return records.runs_of(session, embedding=ref_or_name, suite=suite)
             return records.runs_of(session, version=ref_or_name, suite=suite)
+
+    def run(self, number: int) -> RunRecord:
+        """Return the run with this number.
+
+        Raises:
+            NotFound: there is none, or its version was deleted.
+        """
+        with self._home.database.read() as session:
+            return records.run_numbered(session, number)
 
     def record_verdict(self, verdict: VerdictRecord) -> None:
         """Keep a gate's answer: promotion asks for it."""

@@ -19,6 +19,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from . import catalog, dependents, derivations
+from .builtin import is_builtin
 from .errors import Conflict, CorruptBlob, printable
 from .home import Home, to_ref
 from .manifest import Manifest
@@ -162,6 +163,7 @@ def _living(session: Session) -> set[str]:
         select(BuildRow.ids_digest).where(BuildRow.id.in_(newest)),
         select(DerivedRow.fitted).where(DerivedRow.version_id.in_(living)),
         select(DatasetRow.digest),
+        select(RunRow.dataset_digest).where(RunRow.version_id.in_(living)),
         select(RunRow.items).where(RunRow.version_id.in_(living), RunRow.items.is_not(None)),
         select(ArtifactRow.digest).where(ArtifactRow.version_digest.in_(digests)),
     )
@@ -294,6 +296,14 @@ def _other_claims(session: Session) -> Iterator[_Claim]:
             yield _Claim(digest=digest, subject=f"index {state.name}", remedy=remedy)
     for dataset in session.scalars(select(DatasetRow)):
         yield _Claim(digest=dataset.digest, subject=f"dataset {dataset.name}", remedy="add it again")
+    # Of what was removed or replaced the rows stay for the runs on them; an older sweep may have taken some.
+    gone = select(RunRow.dataset, RunRow.dataset_digest).join(VersionRow, VersionRow.id == RunRow.version_id)
+    gone = gone.where(VersionRow.deleted_at.is_(None))
+    gone = gone.where(RunRow.dataset_digest.not_in(select(DatasetRow.digest)))
+    for of, rows in session.execute(gone.distinct()):
+        if of and rows and not is_builtin(of):
+            remedy = "restore the blob from a backup: the numbers of the runs stand"
+            yield _Claim(digest=rows, subject=f"rows of dataset {of}", remedy=remedy, spare=True)
     of_version = (VersionRow.number, EmbeddingRow.name)
     runs = select(RunRow.items, RunRow.suite, *of_version).join(
         VersionRow, VersionRow.id == RunRow.version_id

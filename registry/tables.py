@@ -146,7 +146,8 @@ class EmbeddingTable:
         x = np.asarray(vectors)
         if x.ndim != 2 or x.shape[1] == 0:
             raise InputError(f"vectors must be (n, d) with d >= 1, not {x.shape}")
-        x = np.ascontiguousarray(x, dtype=np.float16 if x.dtype == np.float16 else np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there, and told apart later
+            x = np.ascontiguousarray(x, dtype=np.float16 if x.dtype == np.float16 else np.float32)
         names = pa.array([str(i) for i in range(len(x))] if ids is None else ids, pa.large_string())
         if len(names) != len(x):
             raise InputError(f"{len(names)} ids for {len(x)} rows")

@@ -244,6 +244,7 @@ class Diff:
         reordered: the rows the two share stand in another order.
         added, removed, changed, unchanged: row counts; ``changed`` are shared ids with other bytes.
         space_changes: fields of the space that differ.
+        rescaled: every row that changed kept its direction, and only its length is another.
     """
 
     old: str
@@ -255,6 +256,7 @@ class Diff:
     changed: int
     unchanged: int
     space_changes: tuple[SpaceChange, ...] = ()
+    rescaled: bool = False
 
     @property
     def old_rows(self) -> int:
@@ -275,7 +277,8 @@ class Diff:
             return "space changed: " + "; ".join(breaking)
         counts = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
         told = [f"{count:,} rows {word}" for word, count in counts if count]
-        return f"{', '.join(told)} of {self.old_rows:,}"
+        only = " (in length only)" if self.rescaled else ""
+        return f"{', '.join(told)} of {self.old_rows:,}{only}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -568,6 +571,24 @@ class Dataset:
     created_at: datetime
     licence: str = ""
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedDataset(Dataset):
+    """A dataset, and what adding it did.
+
+    Attributes:
+        replaced: digest of the rows that the name stood for before; None where it is new.
+        dry_run: whether nothing was stored.
+    """
+
+    replaced: str | None = None
+    dry_run: bool = False
+
+    @property
+    def created(self) -> bool:
+        """Whether the name did not stand for these very rows before."""
+        return self.replaced != self.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from . import builds, catalog, dependents, indexes
 from .builds import NewBuild, OldBuild
 from .dependents import Diffs
+from .diff import Health
 from .errors import Conflict, InputError, NotFound
 from .home import Home, to_ref
 from .orm import BuildRow, EmbeddingRow, IndexRow
+from .serving import PresentBuild
 from .tables import EmbeddingTable, check_k
 from .types import LATEST, IndexState, Progress, Ref, Repair, Version, check_alias, check_name
 
@@ -145,6 +147,18 @@ def _present(home: Home, name: str) -> tuple[IndexState, int, OldBuild, str]:
             health=row.health,
         )
         return dependents.to_state(session, index), row.id, build, row.version.digest
+
+
+def present_build(home: Home, name: str) -> PresentBuild:
+    """Return the build of an index in use; see ``Registry.present_build``."""
+    state, _, build, digest = _present(home, name)
+    return PresentBuild(
+        state=state,
+        digests=(build.faiss_digest, build.ids_digest, digest),
+        basis=lambda: home.table(digest),
+        health=Health.from_dict(build.health),
+        load=lambda: builds.load(build, state.metric, home.blobs),
+    )
 
 
 def search(home: Home, name: str, item: str, k: int) -> tuple[tuple[str, float], ...]:

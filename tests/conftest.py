@@ -10,10 +10,81 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 from embreg import EmbeddingTable, Registry, connect
+
+from .known_answers import KnownAnswers
+from .oracles import Oracles
+
+ORACLES, KNOWN_ANSWERS = Oracles(), KnownAnswers()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--oracles", type=Path, metavar="FILE", help="write the table of oracles (with -m oracle)"
+    )
+    parser.addoption("--known-answers", action="store_true", help="also the slow ones; print their table")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--oracles"):
+        if getattr(config.option, "numprocesses", None):
+            raise pytest.UsageError("--oracles writes what one process saw: add -n0")
+        # The same cases every time, so that the table changes with the code only.
+        hypothesis.settings.register_profile("oracles", derandomize=True, database=None)
+        hypothesis.settings.load_profile("oracles")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = []
+    if config.getoption("--oracles"):
+        items.sort(key=_judges_all)
+    else:
+        left_out += [i for i in items if _judges_all(i)]
+    if not config.getoption("--known-answers"):
+        left_out += [i for i in items if any(m.kwargs.get("slow") for m in i.iter_markers("known_answer"))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [i for i in items if i not in left_out]
+
+
+def _judges_all(item: pytest.Item) -> bool:
+    return item.name == "test_every_metric_has_an_oracle"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and "oracle" in report.keywords:
+        ORACLES.skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    path = session.config.getoption("--oracles")
+    if path and exitstatus == 0:
+        ORACLES.write(path)
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    if path := config.getoption("--oracles"):
+        terminalreporter.write_line(f"{path}: {'written' if exitstatus == 0 else 'not written'}")
+    if config.getoption("--known-answers"):
+        terminalreporter.section("known answers")
+        for line in KNOWN_ANSWERS.table():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Oracles:
+    """The assertion that an independent implementation agrees; it remembers by how much."""
+    return ORACLES
+
+
+@pytest.fixture(scope="session")
+def known() -> KnownAnswers:
+    """The assertion that a published number comes out; it remembers what did."""
+    return KNOWN_ANSWERS
 
 
 def package_file(package: str, path: str) -> Path:

@@ -28,6 +28,7 @@ COMMANDS = [
     "init", "register", "list", "show", "log", "diff", "alias.set", "alias.list", "alias.rm", "promote",
     "neighbors", "analogy", "index.build", "index.list", "index.status", "index.rebuild", "index.search",
     "index.rm", "dataset.add", "dataset.list", "eval", "drift", "gate", "metrics", "export",
+    "compare", "items",
     "db.current", "db.upgrade",
 ]  # fmt: skip
 GATE = """

@@ -53,6 +53,7 @@ def test_the_wheel_holds_the_modules_the_templates_and_nothing_else(wheel: Path)
         ROOT / "py.typed",
         ROOT / "migrations/script.py.mako",
         *(ROOT / "evals/report/templates").iterdir(),
+        *(ROOT / "registry/english").iterdir(),
     ]
     expected = {f"embreg/{p.relative_to(ROOT).as_posix()}" for p in (*modules, *others)}
     assert held == expected
@@ -84,7 +85,8 @@ import embreg, numpy as np
 assert embreg.__file__.startswith({str(site)!r}), embreg.__file__
 np.save("x.npy", np.random.default_rng(0).standard_normal((200, 8)).astype("f4"))
 from embreg.cli import main
-for line in ("init", "register docs x.npy", "eval docs --suite hubness", "db current"):
+shown = "dataset show builtin/english/pairs"
+for line in ("init", "register docs x.npy", "eval docs --suite hubness", shown, "db current"):
     words = line.split()
     try:
         main(words)

@@ -115,6 +115,7 @@ def _run(run: RunRecord, suite: Suite | None) -> list[RenderableType]:
     about = [f"on {printable(run.dataset)}"] if run.dataset else []
     about += [f"against {printable(run.baseline)}"] if run.baseline else []
     about += ["cached" if run.cached else f"{run.duration_s:.2f} s"]
+    about += [f"#{run.id}"] if run.id is not None else []
     head = Text.assemble((printable(run.suite), "bold"), f" {', '.join(about)}")
     if run.verdict:
         head.append(f": {printable(run.verdict)}", style="bold")

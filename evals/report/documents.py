@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ...registry.lineage import Lineage
     from ...registry.types import (
+        AddedDataset,
         AliasMove,
         Dataset,
         Dependent,
@@ -192,6 +193,7 @@ def diff(d: Diff, repair: str) -> Document:
         "changed": d.changed,
         "unchanged": d.unchanged,
         "space_changes": [asdict(change) for change in d.space_changes],
+        "rescaled": d.rescaled,
         "repair": repair,
     }
 
@@ -250,6 +252,24 @@ def dataset(d: Dataset) -> Document:
     return asdict(d) | {"created_at": d.created_at.isoformat()}
 
 
+def added_dataset(d: AddedDataset) -> Document:
+    """Return what ``dataset add`` did."""
+    return dataset(d) | {"created": d.created}
+
+
+def datasets(given: Iterable[Dataset], builtin: Iterable[Dataset]) -> Document:
+    """Return the registered datasets, and those that are built in."""
+    return {"datasets": [dataset(d) for d in given], "builtin": [dataset(d) for d in builtin]}
+
+
+def dataset_contents(
+    d: Dataset, rows: Sequence[Mapping[str, Any]], counts: Mapping[str, Mapping[str, int]]
+) -> Document:
+    """Return a dataset with its first rows, and how many there are of each section, label or relevance."""
+    named = {name: dict(of) for name, of in counts.items()}
+    return dataset(d) | {"counts": named, "rows": [dict(row) for row in rows]}
+
+
 def run(r: RunRecord) -> Document:
     """Return a run with its measures."""
     return {
@@ -302,8 +322,10 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
                 continue
             labels = dict(m.labels) | ({"dataset": r.dataset} if r.dataset else {})
             labels |= {"baseline": r.baseline} if r.baseline else {}
-            point = {"ref": r.version, "metric": f"{r.suite}.{m.metric}", "labels": labels,
+            point = {"ref": r.version, "suite": r.suite, "dataset": r.dataset,
+                     "metric": f"{r.suite}.{m.metric}", "labels": labels,
                      "value": m.value, "n": m.n, "low": m.low, "high": m.high,
+                     "run": r.id, "confidence": r.confidence,
                      "suite_version": r.suite_version, "params": dict(r.params),
                      "dataset_digest": r.dataset_digest}  # fmt: skip
             measured = (r.suite_version, repr(sorted(r.params.items())), r.dataset_digest)

@@ -94,7 +94,7 @@ def gate_page(
         title: of the page.
     """
     return str(
-        _environment()
+        environment()
         .get_template("gate.html.j2")
         .render(
             verdict=verdict,
@@ -114,7 +114,8 @@ def gate_page(
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of this folder; what they print is made visible, and escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -144,7 +145,7 @@ def _section(run: RunRecord, baseline_runs: Sequence[RunRecord], suite: Suite | 
     return _Section(
         run=run,
         rows=[_row(m, theirs.get(_key(m)), suite) for m in run.measures],
-        absent=[_absent(entry) for entry in run.absent],
+        absent=[absence(entry) for entry in run.absent],
         compared=_compared(run, other),
     )
 
@@ -210,7 +211,8 @@ def _bar(measure: MeasureRecord, baseline: MeasureRecord | None, metric: Metric 
     )
 
 
-def _absent(entry: Mapping[str, Any]) -> str:
+def absence(entry: Mapping[str, Any]) -> str:
+    """Return which metric a run has no value of, and why."""
     labels = named(entry.get("labels") or {})
     return f"{entry['metric']}{f' ({labels})' if labels else ''}: {entry['reason']}"
 

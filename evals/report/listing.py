@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ...registry.lineage import Lineage, Node
     from ...registry.types import (
+        AddedDataset,
         AliasMove,
         Dataset,
         Dependent,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Beyond so many rows, versions and events are plain lines: rich takes half a millisecond for each row.
 _LONG = 500
+#: So many sections or classes of a dataset are told one by one.
+_COUNTED = 50
 
 
 class _Lines:
@@ -269,7 +272,7 @@ def diff(d: Diff, repair: str) -> RenderableType:
         ("relation", f"{d.relation}{' (reordered)' if d.reordered else ''}"),
         ("added", f"{d.added:,}"),
         ("removed", f"{d.removed:,}"),
-        ("changed", f"{d.changed:,}"),
+        ("changed", f"{d.changed:,}{' (in length only)' if d.rescaled else ''}"),
         ("unchanged", f"{d.unchanged:,}"),
         ("repair of an index", repair),
     ]
@@ -321,12 +324,57 @@ def _detail(detail: Mapping[str, Any]) -> str:
     return ", ".join([f"{k}={str(v)[:16] if k == 'digest' else v}" for k, v in told])
 
 
-def datasets(given: Sequence[Dataset]) -> RenderableType:
-    """Return the datasets, one a line."""
-    if not given:
-        return Text("no datasets: 'embreg dataset add NAME FILE --kind analogies|pairs|labels'")
-    rows = ((d.name, d.kind, d.items, d.digest[:12], d.source) for d in given)
-    return table(("dataset", "kind", ">items", "digest", "source"), rows)
+def added_dataset(d: AddedDataset) -> RenderableType:
+    """Return what ``dataset add`` did, and what to know of the rows."""
+    if d.created:
+        what = "would be added" if d.dry_run else "added"
+        what += f", in place of {d.replaced[:12]}" if d.replaced else ""
+    else:
+        what = "already there: the same rows"
+    told = f"  {d.items:,} {d.kind}, {what}"
+    facts = f"sha256:{d.digest[:16]}…  {d.licence or 'no licence is told'}  {d.source}"
+    warnings = [Text(f"! {printable(w, 500)}", style="yellow") for w in d.warnings]
+    return Group(Text.assemble((d.name, "bold"), told), Text(printable(facts, 1000), style="dim"), *warnings)
+
+
+def datasets(given: Sequence[Dataset], builtin: Sequence[Dataset]) -> RenderableType:
+    """Return the datasets, one a line: the registered ones, then those that are built in."""
+    columns = ("dataset", "kind", ">items", "digest", "licence", ">warnings", "source")
+    rows = [
+        (d.name, d.kind, d.items, d.digest[:12], d.licence, len(d.warnings) or "", source)
+        for d, source in [*((d, d.source) for d in given), *((d, "built in") for d in builtin)]
+    ]
+    hint = Text("none is registered: 'embreg dataset add NAME FILE --kind KIND'", style="dim")
+    return table(columns, rows) if given else Group(hint, table(columns, rows))
+
+
+def dataset_contents(
+    d: Dataset, rows: Sequence[Mapping[str, Any]], counts: Mapping[str, Mapping[str, int]]
+) -> RenderableType:
+    """Return everything about a dataset, and its first rows."""
+    facts = [
+        ("dataset", d.name),
+        ("kind", d.kind),
+        ("items", f"{d.items:,}"),
+        ("digest", f"sha256:{d.digest}"),
+        ("licence", d.licence or "–"),
+        ("source", d.source),
+        ("added", f"{d.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+    ]
+    warnings = [Text(f"! {printable(w, 500)}", style="yellow") for w in d.warnings]
+    counted = [_counted(name, list(of.items())) for name, of in counts.items()]
+    shown = [[_cell(value) for value in row.values()] for row in rows]
+    return Group(_facts(facts), *warnings, *counted, *([table(tuple(rows[0]), shown)] if rows else []))
+
+
+def _counted(name: str, told: Sequence[tuple[str, int]]) -> RenderableType:
+    """Return how many items there are of each section or class."""
+    more = [(f"{len(told) - _COUNTED:,} more", None)] if len(told) > _COUNTED else []
+    return table((name, ">items"), [*told[:_COUNTED], *more])
+
+
+def _cell(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else _plain(value)
 
 
 def alias_history(moves: Sequence[PastMove]) -> RenderableType:
@@ -373,24 +421,3 @@ def verified(v: Verified) -> RenderableType:
     rows = [(p.subject, p.blob[:12], p.what, p.remedy) for p in v.problems]
     head = Text(f"✗ {len(v.problems)} problems in {v.blobs} blobs", style="bold red")
     return Group(head, table(("what", "blob", "is", "remedy"), rows))
-
-
-def series(points: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Return metrics over versions; where a metric was measured in several ways, the ways are told."""
-    ways: dict[str, set[str]] = {}
-    for p in points:
-        ways.setdefault(p["metric"], set()).add(_way(p))
-
-    def labels(p: Mapping[str, Any]) -> str:
-        told = [f"{k}={v}" for k, v in p["labels"].items()]
-        return ", ".join([*told, _way(p)] if len(ways[p["metric"]]) > 1 else told)
-
-    rows = ((p["ref"], p["metric"], labels(p), p["value"], p["n"]) for p in points)
-    return table(("ref", "metric", "labels", ">value", ">n"), rows)
-
-
-def _way(point: Mapping[str, Any]) -> str:
-    """Return how a point was measured: suite version, dataset contents, parameters."""
-    told = [f"suite version {point['suite_version']}"]
-    told += [f"data {point['dataset_digest'][:8]}"] if point["dataset_digest"] else []
-    return ", ".join([*told, *(f"{k}={v}" for k, v in point["params"].items())])

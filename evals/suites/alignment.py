@@ -6,7 +6,7 @@ whatever the metric of the table, and x_i, y_i are those of the two ids of pair 
 its rows.
 
 - **alignment** is mean |x_i - y_i|², **uniformity** log mean exp(-2|u_i - u_j|²) over distinct rows i != j
-  of a side, and its mean over both sides (Wang & Isola 2020, section 4.1.2, alpha = 2, t = 2).
+  of a side, and its mean over both sides (Wang & Isola 2020, section 4.1, alpha = 2, t = 2).
 - **InfoNCE** is the cross entropy of x_i'y_j / temperature against j = i (van den Oord, Li & Vinyals 2018,
   eq. 4), as a mean over both directions (Radford et al. 2021, figure 3). Negatives are the other pairs: all
   that are measured, or those of a random batch, as while training. A row is never a negative of itself; other
@@ -35,7 +35,7 @@ from .. import knn
 from ..statistics import bootstrap_mean, wilson
 from ..subject import Subject
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
-from ..vocabulary import rows_of, unique
+from ..vocabulary import EXACT, rows_of, scarce, unique
 
 if TYPE_CHECKING:
     from ..subject import DatasetTable
@@ -50,6 +50,7 @@ INFONCE = Metric(
     better=Better.LOWER,
     item="infonce",
     doc="Cross entropy of telling a row's own partner from those of all other measured pairs.",
+    formula="mean of log Σ_j exp(x_i'y_j / t) - x_i'y_i / t over pairs i and both directions, t temperature",
     source="van den Oord et al. 2018, eq. 4; Radford et al. 2021, figure 3",
 )
 INFONCE_IN_BATCH = Metric(
@@ -58,6 +59,7 @@ INFONCE_IN_BATCH = Metric(
     low=0.0,
     better=Better.LOWER,
     doc="Cross entropy of telling a row's own partner from those of a random batch.",
+    formula="InfoNCE with j over the pairs of i's batch, batches drawn at random",
     source="van den Oord et al. 2018, eq. 4; Radford et al. 2021, figure 3",
 )
 ALIGNMENT = Metric(
@@ -67,8 +69,9 @@ ALIGNMENT = Metric(
     high=4.0,
     better=Better.LOWER,
     item="alignment",
-    doc="Mean squared distance of the unit vectors of a pair.",
-    source="Wang & Isola 2020, section 4.1.2",
+    doc="Mean squared distance between the unit vectors of a pair.",
+    formula="mean over pairs of |x_i - y_i|²",
+    source="Wang & Isola 2020, section 4.1",
 )
 UNIFORMITY = Metric(
     "uniformity",
@@ -77,7 +80,8 @@ UNIFORMITY = Metric(
     high=0.0,
     better=Better.LOWER,
     doc="Log of the mean Gaussian potential (t = 2) of distinct rows; lower is more evenly spread.",
-    source="Wang & Isola 2020, section 4.1.2",
+    formula="log mean over i ≠ j of exp(-2 |u_i - u_j|²), per side, and the mean of both sides",
+    source="Wang & Isola 2020, section 4.1",
 )
 RECALL = Metric(
     "recall@k",
@@ -86,6 +90,7 @@ RECALL = Metric(
     high=1.0,
     better=Better.HIGHER,
     doc="Share of the rows of one side with a partner among their k nearest of the other.",
+    formula="|{rows u of a side with a partner in N_k(u)}| / |{rows u}|, N_k(u) on the other side",
     source="Radford et al. 2021, section 3.1 (image and text retrieval)",
 )
 MODALITY_GAP = Metric(
@@ -95,6 +100,7 @@ MODALITY_GAP = Metric(
     high=2.0,
     better=Better.NEITHER,
     doc="Distance between the mean unit vectors of the two sides.",
+    formula="|mean over pairs of x_i - y_i|",
     source="Liang et al. 2022, section 2.1",
 )
 COVERAGE = Metric(
@@ -104,6 +110,7 @@ COVERAGE = Metric(
     high=1.0,
     better=Better.HIGHER,
     doc="Share of the pairs of two different ids that both have a vector which is not 0.",
+    formula="|{pairs (a, b) with a ≠ b, x ≠ 0, y ≠ 0}| / |{pairs given}|",
     source="own",
 )
 _WAYS = ("a-to-b", "b-to-a")
@@ -226,7 +233,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
         items=_items(pairs, apart, losses),
-        notes=_notes(pairs),
+        notes=[*_notes(pairs), *scarce(subject.dataset.name, pairs.usable, pairs.given, EXACT)],
     )
 
 
@@ -378,7 +385,8 @@ def _gap(pairs: Pairs, rng: np.random.Generator) -> Measure:
     if gap == 0:
         return Measure(MODALITY_GAP.name, 0.0, pairs.n)
     low, high = bootstrap_mean(apart @ (mean / gap), rng)
-    return Measure(MODALITY_GAP.name, min(gap, 2.0), pairs.n, low=max(low, 0.0), high=min(high, 2.0))
+    gap, low, high = np.clip([gap, low, high], 0.0, 2.0).tolist()
+    return Measure(MODALITY_GAP.name, gap, pairs.n, low=low, high=high)
 
 
 def _coverage(pairs: Pairs) -> Measure:

@@ -45,9 +45,9 @@ from ...registry.errors import UnknownChoice, UsageError
 from .. import categories
 from ..categories import Pair
 from ..questions import Asked, answer, ask
-from ..statistics import bootstrap_mean, cluster_bootstrap_mean, wilson
+from ..statistics import Ties, bootstrap_mean, tied_mean, wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
-from ..vocabulary import Vocabulary, unique
+from ..vocabulary import Vocabulary, advice, scarce, unique
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from ..subject import Subject
 
 _SOURCE = "Mikolov, Yih & Zweig 2013, section 5"
+#: Questions that share a pair of words stand and fall together.
+_TIES = (("a", "b"), ("c", "expected"))
 ACCURACY = Metric(
     "accuracy",
     unit="share",
@@ -62,7 +64,9 @@ ACCURACY = Metric(
     low=0.0,
     high=1.0,
     item="accuracy",
+    ties=_TIES,
     doc="Share of the covered questions (3CosAvg, LRCos: pairs) answered right; with no method, by 3CosAdd.",
+    formula="|{questions whose answer argmax_x score(x) is right}| / |{covered questions}|",
     source=_SOURCE,
 )
 COVERAGE = Metric(
@@ -72,6 +76,7 @@ COVERAGE = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the questions (3CosAvg, LRCos: pairs) whose words are in the vocabulary.",
+    formula="|{questions with a, b, c and an answer among the rows}| / |{questions}|",
     source="own",
 )
 ACCURACY_AT_K = Metric(
@@ -81,7 +86,9 @@ ACCURACY_AT_K = Metric(
     low=0.0,
     high=1.0,
     item="hit",
+    ties=_TIES,
     doc="Share of the covered questions with a right answer among the first k.",
+    formula="|{questions with rank <= k}| / |{covered questions}|, rank of the first right row by score",
     source=_SOURCE,
 )
 MRR_AT_K = Metric(
@@ -91,7 +98,9 @@ MRR_AT_K = Metric(
     low=0.0,
     high=1.0,
     item="reciprocal_rank",
+    ties=_TIES,
     doc="Mean of 1 / rank of the first right answer; 0 where it is not among the first k.",
+    formula="mean over covered questions of 1/rank, 0 where rank > k",
     source="Voorhees 1999, section 3",
 )
 
@@ -147,14 +156,15 @@ class _Frame:
         section, group: of each.
         right: its right rows; None where it is not asked.
         rarest: int64 ``(n,)``, the largest row of its words, -1 where it is not asked.
-        clusters: int64 ``(n,)``, equal where two depend on each other; None where none do.
+        ties: int64 ``(n, 2)``, the numbers of their two pairs, of which each may be another's; None where
+            they share none.
     """
 
     section: list[str]
     group: list[str]
     right: list[frozenset[int] | None]
     rarest: Rows
-    clusters: Rows | None
+    ties: Ties | None
 
     @property
     def asked(self) -> Mask:
@@ -189,9 +199,8 @@ class _Solved:
     def mean(self, metric: Metric, name: str, here: Mask, labels: dict[str, str], rng: Generator) -> Measure:
         """Return a measure with its interval, over those of ``here`` (at least one) that were asked."""
         values = self.values[str(metric.item)][here & self.frame.asked]
-        if self.frame.clusters is not None:
-            clusters = self.frame.clusters[here & self.frame.asked]
-            low, high = cluster_bootstrap_mean(values, clusters, rng)
+        if self.frame.ties is not None:
+            low, high = tied_mean(values, self.frame.ties[here & self.frame.asked])
         elif metric is MRR_AT_K:
             low, high = bootstrap_mean(values, rng)
         else:
@@ -230,7 +239,7 @@ def run(subject: Subject, params: Params, rng: Generator) -> Findings:
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
         items=_items(subject, questions, pairs, solved, params),
-        notes=_notes(subject, params),
+        notes=[*_notes(subject, params), *_scarcity(subject, frame, params)],
     )
 
 
@@ -248,7 +257,7 @@ def _of_questions(questions: pa.Table, asked: Asked) -> _Frame:
         group=questions.column("group").to_pylist(),
         right=asked.right,
         rarest=np.maximum(first, given),
-        clusters=_clusters(questions),
+        ties=_ties(questions),
     )
 
 
@@ -260,15 +269,18 @@ def _of_pairs(pairs: list[Pair], learnt: Mask) -> _Frame:
         group=[pair.group for pair in pairs],
         right=[frozenset(pair.targets) if there else None for pair, there in used],
         rarest=np.array(rarest, dtype=np.int64),
-        clusters=None,
+        ties=None,
     )
 
 
-def _clusters(questions: pa.Table) -> Rows:
-    """Return the number of each question's pair (a, b): questions share pairs, and are not independent."""
+def _ties(questions: pa.Table) -> Ties:
+    """Return the numbers of each question's pairs, (a, b) and (c, answers), int64 ``(n, 2)``."""
     numbers: dict[tuple[str, str], int] = {}
-    both = zip(questions.column("a").to_pylist(), questions.column("b").to_pylist(), strict=True)
-    return np.array([numbers.setdefault(pair, len(numbers)) for pair in both], dtype=np.int64)
+    a, b, c = (questions.column(name).to_pylist() for name in ("a", "b", "c"))
+    d = ["/".join(words) for words in questions.column("answers").to_pylist()]
+    both = zip(zip(a, b, strict=True), zip(c, d, strict=True), strict=True)
+    tied = [[numbers.setdefault(pair, len(numbers)) for pair in pairs] for pairs in both]
+    return np.array(tied, dtype=np.int64).reshape(-1, 2)
 
 
 def _ranks(frame: _Frame, answers: Rows) -> Rows:
@@ -289,25 +301,30 @@ def _coverages(frame: _Frame, labels: dict[str, str]) -> Iterator[Measure]:
 def _measure(solved: _Solved, params: Params, rng: Generator) -> Iterator[Measure | Absent]:
     frame, asked = solved.frame, solved.frame.asked
     labels = {} if solved.method == _PLAIN else {"method": solved.method}
-    if frame.clusters is None:
+    if frame.ties is None:
         yield from _coverages(frame, labels)
-    uncovered = "questions is covered" if frame.clusters is not None else "pairs is covered beside another"
+    uncovered = "questions is covered" if frame.ties is not None else "pairs is covered beside another"
     for own, here in [*_slices(frame), *_bands(frame, params.bands)]:
         if (here & asked).any():
             yield solved.mean(ACCURACY, "accuracy", here, own | labels, rng)
         else:
             yield Absent("accuracy", f"none of the {int(here.sum()):,} {uncovered}", own | labels)
-    if asked.any():
-        for metric in (ACCURACY_AT_K, MRR_AT_K):
-            yield solved.mean(metric, metric.at(params.k), asked, {"group": "total"} | labels, rng)
+    for metric in (ACCURACY_AT_K, MRR_AT_K):
+        name, own = metric.at(params.k), {"group": "total"} | labels
+        if asked.any():
+            yield solved.mean(metric, name, asked, own, rng)
+        else:
+            yield Absent(name, f"none of the {len(asked):,} {uncovered}", own)
 
 
 def _slices(frame: _Frame) -> list[tuple[dict[str, str], Mask]]:
     """Return the total, then every group, then every section in the order of the dataset."""
     slices = [({"group": "total"}, np.ones(len(frame.right), dtype=bool))]
     for label, column in (("group", frame.group), ("section", frame.section)):
-        values = np.array(column, dtype=object)
-        slices += [({label: value}, values == value) for value in dict.fromkeys(column)]
+        values, names = np.array(column, dtype=object), list(dict.fromkeys(column))
+        # A group of that name is told from the total.
+        told = unique(["total", *names])[1:] if label == "group" else names
+        slices += [({label: one}, values == name) for name, one in zip(names, told, strict=True)]
     return slices
 
 
@@ -342,7 +359,7 @@ def _items(
     }
     bands: list[str | None] = [None] * (asked + len(pairs))
     for one in solved:
-        before = 0 if one.frame.clusters is not None else asked
+        before = 0 if one.frame.ties is not None else asked
         for i, band in enumerate(one.frame.bands(params.bands), before):
             bands[i] = band
         columns |= _answered(subject, one, before, len(bands))
@@ -368,13 +385,20 @@ def _answered(subject: Subject, solved: _Solved, before: int, length: int) -> di
     return {name + suffix: column for name, column in columns.items()}
 
 
+def _scarcity(subject: Subject, frame: _Frame, params: Params) -> list[str]:
+    name = subject.dataset.name if subject.dataset else ""
+    return scarce(name, int(frame.asked.sum()), len(frame.right), *advice(subject, "analogies", params))
+
+
 def _notes(subject: Subject, params: Params) -> list[str]:
     rows = subject.table.rows
     notes = []
     if 0 < params.restrict_vocab < rows:
         notes.append(f"only the first {params.restrict_vocab:,} of {rows:,} rows ask and answer")
-    if zero := rows - len(subject.valid):
+    if zero := int((subject.norms == 0).sum()):
         notes.append(f"{zero:,} rows of zeros take no part")
+    if bad := len(subject.nonfinite):
+        notes.append(f"{bad:,} rows with NaN or infinity take no part")
     return notes
 
 

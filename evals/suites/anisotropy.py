@@ -12,6 +12,7 @@ The per-item table is the picture: kind ``eigenvalue`` (position j, value λ_j o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError
-from ...registry.vectors import row_norms, split, unit_rows
+from ...registry.vectors import split, unit_rows
 from .. import isotropy, spectrum
 from ..moments import Moments
+from ..statistics import about
 from ..suite import Absent, Better, Findings, Measure, Metric, Skipped, Suite
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _HIGHER: dict[str, Any] = {"better": Better.HIGHER, "low": 0.0}
+_COUNTED: dict[str, Any] = {"better": Better.HIGHER, "low": 1.0}
 _PLAIN: dict[str, Any] = {"better": Better.NEITHER, "low": 0.0}
 MEAN_COSINE = Metric(
     "mean_cosine",
@@ -42,6 +45,7 @@ MEAN_COSINE = Metric(
     low=-1.0,
     high=1.0,
     doc="Mean cosine of all pairs of rows: 0 when directions are even, 1 when the cloud has collapsed.",
+    formula="(|Σ u_i|² - n) / (n (n - 1))",
     source="Ethayarajh 2019, section 3",
 )
 MEAN_SQUARE_COSINE = Metric(
@@ -51,13 +55,15 @@ MEAN_SQUARE_COSINE = Metric(
     low=0.0,
     high=1.0,
     doc="Mean squared cosine of all pairs of rows: 1/d when directions are even.",
+    formula="(|U'U|_F² - n) / (n (n - 1))",
     source="own",
 )
 PARTICIPATION_RATIO = Metric(
     "participation_ratio",
     unit="dimensions",
-    **_HIGHER,
-    doc="How many dimensions share the variance: (tr C)² / tr C².",
+    **_COUNTED,
+    doc="How many dimensions share the variance.",
+    formula="PR = (Σ λ_j)² / Σ λ_j²",
     source="Gao et al. 2017, section 2",
 )
 ISOSCORE = Metric(
@@ -66,27 +72,31 @@ ISOSCORE = Metric(
     **_HIGHER,
     high=1.0,
     doc="Share of the dimensions that the variance uses evenly: 0 a line, 1 a ball.",
+    formula="(PR - 1) / (d - 1)",
     source="Rudman et al. 2022, section 3",
 )
 PARTICIPATION_RATIO_UNBIASED = Metric(
     "participation_ratio_unbiased",
     unit="dimensions",
-    **_HIGHER,
+    **_COUNTED,
     doc="The participation ratio without the bias of few rows.",
+    formula="m ((m + 1) (tr C)² - 2 tr C²) / (m² (tr C² - (tr C)² / m)), m = n - 1",
     source="Srivastava 2005, section 2",
 )
 ISOSCORE_UNBIASED = Metric(
     "isoscore_unbiased",
     unit="share",
-    better=Better.HIGHER,
-    doc="IsoScore without the bias of few rows; it may leave 0 to 1 by its own error.",
+    **_HIGHER,
+    doc="IsoScore without the bias of few rows; it may exceed 1 by its own error.",
+    formula="(PR_unbiased - 1) / (d - 1)",
     source="Srivastava 2005, section 2; Rudman et al. 2022, section 3",
 )
 EFFECTIVE_RANK = Metric(
     "effective_rank",
     unit="dimensions",
-    **_HIGHER,
-    doc="RankMe: exp of the entropy of the singular values of X.",
+    **_COUNTED,
+    doc="How many directions the rows fill, by the entropy of the singular values of X (RankMe).",
+    formula="exp(-Σ p_j log p_j), p_j = σ_j / Σ σ_j, σ_j the singular values of X",
     source="Garrido et al. 2023, section 3",
 )
 TOP_SHARE = Metric(
@@ -96,13 +106,15 @@ TOP_SHARE = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the variance in the k largest eigenvalues of C.",
+    formula="Σ_{j <= k} λ_j / Σ_j λ_j",
     source="Mu & Viswanath 2018, section 2.1",
 )
 STABLE_RANK = Metric(
     "stable_rank",
     unit="dimensions",
-    **_HIGHER,
-    doc="|X|_F² / |X|_2²: how many dimensions match the strongest one.",
+    **_COUNTED,
+    doc="How many dimensions as strong as the strongest one would make up the rows.",
+    formula="|X|_F² / |X|_2²",
     source="Rudelson & Vershynin 2007, section 1",
 )
 ALPHA_REQ = Metric(
@@ -110,23 +122,27 @@ ALPHA_REQ = Metric(
     unit="exponent",
     better=Better.NEITHER,
     low=0.0,
-    doc="Decay of the eigenvalues of C: -slope of log λ_j on log j; near 1 is said to generalise best.",
+    doc="How fast the eigenvalues of C decay, as a power of their rank; near 1 is said to generalise best.",
+    formula="-slope of the least squares line through (log j, log λ_j), λ_j > 0",
     source="Agrawal et al. 2022, section 3",
 )
 SELF_CLUSTER = Metric(
     "self_cluster",
     unit="share",
     better=Better.LOWER,
+    low=-1.0,
     high=1.0,
     doc="How much more unit rows cluster than random ones: 0 random, 1 collapsed.",
-    source="(d|U'U|² - n(d+n-1)) / ((d-1)(n-1)n)",
+    formula="(d |U'U|_F² - n (d + n - 1)) / ((d - 1) (n - 1) n)",
+    source="Tsitsulin, Munkhoeva & Perozzi 2023 (SelfCluster)",
 )
 PARTITION_ISOTROPY = Metric(
     "partition_isotropy",
     unit="ratio",
     **_HIGHER,
     high=1.0,
-    doc="Smallest over largest Z(c) = Σ exp(c'u), c over both signs of the eigenvectors of U'U: 1 is even.",
+    doc="How even the partition function is over the principal directions: 1 where all are alike.",
+    formula="min_c Z(c) / max_c Z(c), Z(c) = Σ_i exp(c'u_i), c = ± each eigenvector of U'U",
     source="Mu & Viswanath 2018, section 2.2",
 )
 EFFECT_MEAN_COSINE = Metric(
@@ -136,6 +152,7 @@ EFFECT_MEAN_COSINE = Metric(
     low=-1.0,
     high=1.0,
     doc="The mean cosine that a transform would leave, from a sample of rows.",
+    formula="mean over i ≠ j of cos(T(x_i), T(x_j)), T the transform",
     source="Mu & Viswanath 2018; Su et al. 2021; Ethayarajh 2019, section 3",
 )
 EFFECT_ISOSCORE = Metric(
@@ -144,6 +161,7 @@ EFFECT_ISOSCORE = Metric(
     **_HIGHER,
     high=1.0,
     doc="The IsoScore that a transform would leave, exact from the moments.",
+    formula="IsoScore of M'CM, M the matrix of the transform",
     source="Mu & Viswanath 2018; Su et al. 2021; Rudman et al. 2022, section 3",
 )
 SIMILARITY_QUANTILE = Metric(
@@ -153,18 +171,49 @@ SIMILARITY_QUANTILE = Metric(
     low=-1.0,
     high=1.0,
     doc="Quantile q of the cosines of random distinct pairs.",
+    formula="Q_q of cos(x_i, x_j), i ≠ j at random",
     source="Ethayarajh 2019, section 3",
 )
-NORM_MEAN = Metric("norm_mean", unit="norm", **_PLAIN, doc="Mean norm of the rows.", source="own")
+NORM_MEAN = Metric(
+    "norm_mean",
+    unit="norm",
+    **_PLAIN,
+    doc="Mean norm of the rows that are not zero.",
+    formula="mean of |x_i|",
+    source="own",
+)
 NORM_STD = Metric(
-    "norm_std", unit="norm", **_PLAIN, doc="Standard deviation of the norms of the rows.", source="own"
+    "norm_std",
+    unit="norm",
+    **_PLAIN,
+    doc="Standard deviation of the norms of the rows that are not zero.",
+    formula="sqrt(mean of (|x_i| - norm_mean)²)",
+    source="own",
 )
 NORM_MIN = Metric(
-    "norm_min", unit="norm", **_PLAIN, doc="Smallest norm of a row that is not zero.", source="own"
+    "norm_min",
+    unit="norm",
+    **_PLAIN,
+    doc="Smallest norm of a row that is not zero.",
+    formula="min |x_i|",
+    source="own",
 )
-NORM_MAX = Metric("norm_max", unit="norm", **_PLAIN, doc="Largest norm of a row.", source="own")
+NORM_MAX = Metric(
+    "norm_max",
+    unit="norm",
+    **_PLAIN,
+    doc="Largest norm of a row.",
+    formula="max |x_i|",
+    source="own",
+)
 ZERO_ROWS = Metric(
-    "zero_rows", unit="rows", better=Better.LOWER, low=0.0, doc="Rows that are all zeros.", source="own"
+    "zero_rows",
+    unit="rows",
+    better=Better.LOWER,
+    low=0.0,
+    doc="Rows that are all zeros.",
+    formula="|{i: x_i = 0}|",
+    source="own",
 )
 NORM_RANK_CORRELATION = Metric(
     "norm_rank_correlation",
@@ -173,12 +222,15 @@ NORM_RANK_CORRELATION = Metric(
     low=-1.0,
     high=1.0,
     doc="Spearman correlation of a row's norm with its place in the table (frequency, in most word tables).",
+    formula="Pearson correlation of the rank of |x_i| with i",
     source="Schakel & Wilson 2015, section 4",
 )
 _SPECTRAL = (PARTICIPATION_RATIO, ISOSCORE, PARTICIPATION_RATIO_UNBIASED, ISOSCORE_UNBIASED, TOP_SHARE)
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 #: Norms spread by less than this, relative to the largest, differ by rounding only.
 _EVEN = 1e-6
+#: So many rows that are not finite are named.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +283,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
         items=_items(values, cosines, params.bins),
+        notes=_notes(subject),
     )
 
 
@@ -244,13 +297,28 @@ def _directions(moments: Moments) -> Iterator[Measure | Absent]:
         for metric in (MEAN_COSINE, MEAN_SQUARE_COSINE, SELF_CLUSTER):
             yield Absent(metric.name, "a single row has no pairs")
         return
-    yield Measure(MEAN_COSINE.name, min(max(moments.mean_cosine, -1.0), 1.0), n)
+    low, high = about(moments.mean_cosine, _cosine_error(moments), -1.0, 1.0)
+    yield Measure(MEAN_COSINE.name, min(max(moments.mean_cosine, -1.0), 1.0), n, low=low, high=high)
     yield Measure(MEAN_SQUARE_COSINE.name, min(max((squares - n) / (n * (n - 1)), 0.0), 1.0), n)
     if d == 1:
         yield Absent(SELF_CLUSTER.name, "one dimension has two directions only")
     else:
         value = (d * squares - n * (d + n - 1)) / ((d - 1) * (n - 1) * n)
-        yield Measure(SELF_CLUSTER.name, min(value, 1.0), n)
+        yield Measure(SELF_CLUSTER.name, min(max(value, -1.0), 1.0), n)
+
+
+def _cosine_error(moments: Moments) -> float:
+    """Return the standard error of the mean cosine, for rows drawn from a larger population.
+
+    A mean over pairs has twice the error of the mean, over rows, of each row's own mean cosine with the
+    others. That one is (u's - 1)/(n - 1) with s the sum of all unit rows, so its variance follows from U'U.
+
+    Source: Hoeffding 1948, theorem 7.1.
+    """
+    n, total = moments.n_unit, moments.unit_sum
+    mean = float(total @ total) / n
+    variance = max(float(total @ moments.unit_gram @ total) / n - mean * mean, 0.0) / (n - 1) ** 2
+    return 2 * math.sqrt(variance / (n - 1))
 
 
 def _spectral(moments: Moments, values: Floats, top: tuple[int, ...]) -> Iterator[Measure | Absent]:
@@ -335,7 +403,8 @@ def _quantiles(cosines: Floats) -> Iterator[Measure | Absent]:
 
 def _norms(subject: Subject, moments: Moments) -> Iterator[Measure | Absent]:
     n = moments.n_unit
-    yield Measure(NORM_MEAN.name, moments.norm_mean, n)
+    low, high = about(moments.norm_mean, moments.norm_std / math.sqrt(n), 0.0)
+    yield Measure(NORM_MEAN.name, moments.norm_mean, n, low=low, high=high)
     yield Measure(NORM_STD.name, moments.norm_std, n)
     yield Measure(NORM_MIN.name, moments.norm_min, n)
     yield Measure(NORM_MAX.name, moments.norm_max, n)
@@ -345,9 +414,16 @@ def _norms(subject: Subject, moments: Moments) -> Iterator[Measure | Absent]:
         return
     from scipy.stats import rankdata
 
-    norms = np.concatenate([row_norms(block.vectors) for block in subject.table.blocks()])
-    ranks = rankdata(norms[subject.valid])
+    ranks = rankdata(subject.norms[subject.valid])
     yield Measure(NORM_RANK_CORRELATION.name, float(np.corrcoef(ranks, np.arange(n))[0, 1]), n)
+
+
+def _notes(subject: Subject) -> list[str]:
+    bad = subject.nonfinite
+    if not len(bad):
+        return []
+    named = ", ".join(map(str, bad[:_NAMED].tolist()))
+    return [f"{len(bad):,} rows hold NaN or infinity, and are left out: {named}{' …' * (len(bad) > _NAMED)}"]
 
 
 def _items(values: Floats, cosines: Floats, bins: int) -> pa.Table:

@@ -3,7 +3,8 @@
 Three questions with different answers are kept apart: did the *meaning* change (who is near whom), did the
 *axes* change (can old and new vectors be compared), and what would an index of the old vectors return to
 the new encoder? Rows that are zero in either version take no part. The formulas are in ``evals.geometry``,
-``evals.subspaces``, ``evals.turnover`` and ``evals.twosample``.
+``evals.subspaces``, ``evals.turnover`` and ``evals.twosample``. Sources: Leszczynski et al. 2020 (neighbours,
+eigenspaces); Hamilton, Leskovec & Jurafsky 2016 (displacement); Gretton et al. 2012 (MMD).
 
 ``mmd`` asks whether the two *distributions* of rows are one, whatever became of each row: two samples of
 different ids, chosen by a salted hash of the ids, one read in each version. As they are independent, any deal
@@ -33,7 +34,7 @@ from ...registry.vectors import hash_ids
 from .. import geometry, turnover, twosample
 from ..geometry import Geometry
 from ..shared import Floats, Shared
-from ..statistics import bootstrap_mean
+from ..statistics import about, bootstrap_mean, mean_error
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
 from ..turnover import Turnover
 
@@ -49,18 +50,22 @@ NEIGHBOR_OVERLAP = Metric(
     **_SHARE,
     item="neighbor_overlap",
     doc="Share of each row's k nearest neighbours that are still among them.",
-    source="Leszczynski et al. 2020, section 2.2",
+    formula="mean over i of |N_k(i) ∩ N'_k(i)| / k, N old and N' new neighbours",
+    source="Leszczynski et al. 2020 (k-NN measure)",
 )
 RBO = Metric(
     "rbo",
     **_SHARE,
     doc="Rank-biased overlap (p = 0.9, extrapolated) of each row's k nearest neighbours, in order.",
+    formula="mean over i of (A_k / k) p^k + (1 - p) Σ_{r <= k} p^(r-1) A_r / r, A_r = |N_r(i) ∩ "
+    "N'_r(i)|, p = 0.9",
     source="Webber, Moffat & Zobel 2010, section 4",
 )
 CROSS_RECALL = Metric(
     "cross_recall@k",
     **_SHARE,
     doc="Share of a row's k new neighbours that its new vector finds among the old vectors.",
+    formula="mean over i of |N_k(y_i in Y) ∩ N_k(y_i in X)| / k",
     source="own",
 )
 SEMANTIC_DISPLACEMENT = Metric(
@@ -71,7 +76,8 @@ SEMANTIC_DISPLACEMENT = Metric(
     high=2.0,
     item="semantic_displacement",
     doc="Mean cosine distance of each row from its old self after the best rotation.",
-    source="Hamilton, Leskovec & Jurafsky 2016, section 3.3",
+    formula="mean over i of 1 - cos(x_i, Q y_i), Q orthogonal with the least mean",
+    source="Hamilton, Leskovec & Jurafsky 2016, sections 2.3 (alignment) and 2.4 (displacement)",
 )
 PROCRUSTES_RESIDUAL = Metric(
     "procrustes_residual",
@@ -80,6 +86,7 @@ PROCRUSTES_RESIDUAL = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the squared length of the centred rows that no rotation explains.",
+    formula="(|Xc|_F² + |Yc|_F² - 2 |Xc'Yc|_*) / (|Xc|_F² + |Yc|_F²)",
     source="Schönemann 1966",
 )
 CKA = Metric(
@@ -89,6 +96,7 @@ CKA = Metric(
     low=-1.0,
     high=1.0,
     doc="Debiased linear centred kernel alignment: 1 for equal similarities, 0 for unrelated ones.",
+    formula="h(X, Y) / sqrt(h(X, X) h(Y, Y)), h the unbiased HSIC of XX' and YY' (Song et al. 2012, eq. 5)",
     source="Nguyen, Raghu & Kornblith 2021, section 3",
 )
 RAW_COSINE = Metric(
@@ -99,6 +107,7 @@ RAW_COSINE = Metric(
     high=1.0,
     item="raw_cosine",
     doc="Mean cosine of each row with its old self, unaligned: near 1, old and new vectors mix.",
+    formula="mean over i of cos(x_i, y_i)",
     source="own",
 )
 EIGENSPACE_INSTABILITY = Metric(
@@ -108,12 +117,14 @@ EIGENSPACE_INSTABILITY = Metric(
     low=0.0,
     high=1.0,
     doc="How far linear models on the two versions can disagree: 0 where their left singular spaces agree.",
-    source="Leszczynski et al. 2020, eigenspace instability measure with α = 3; own anchors",
+    formula="tr((UU' + VV' - 2 VV'UU') S) / tr S, S = (XX')³ + (YY')³ with |X|_F = |Y|_F = 1",
+    source="Leszczynski et al. 2020 (eigenspace instability measure, α of 3); own (the anchors)",
 )
 EIGENSPACE_OVERLAP = Metric(
     "eigenspace_overlap",
     **_SHARE,
     doc="Squared overlap of the spaces that the rows of the two versions span, over the larger rank.",
+    formula="|U'V|_F² / max(rank X, rank Y)",
     source="May, Zhang, Dao & Ré 2019, eigenspace overlap score",
 )
 PIP_LOSS = Metric(
@@ -121,7 +132,8 @@ PIP_LOSS = Metric(
     unit="squared norm",
     better=Better.LOWER,
     low=0.0,
-    doc="Distance |XX' - YY'| of the inner products of all pairs of rows; it grows with their number.",
+    doc="Distance between the inner products of all pairs of rows; it grows with their number.",
+    formula="|XX' - YY'|_F",
     source="Yin & Shen 2018, pairwise inner product loss",
 )
 PIP_LOSS_RELATIVE = Metric(
@@ -130,7 +142,8 @@ PIP_LOSS_RELATIVE = Metric(
     better=Better.LOWER,
     low=0.0,
     high=1.0,
-    doc="The PIP loss over sqrt(|XX'|² + |YY'|²): 0 for equal inner products, 1 for unrelated ones.",
+    doc="The PIP loss as a share of its largest: 0 for equal inner products, 1 for unrelated ones.",
+    formula="|XX' - YY'|_F / sqrt(|XX'|_F² + |YY'|_F²)",
     source="Yin & Shen 2018; own (the scale)",
 )
 MMD = Metric(
@@ -139,7 +152,10 @@ MMD = Metric(
     better=Better.LOWER,
     low=-2.0,
     high=2.0,
+    ideal=0.0,
     doc="Squared maximum mean discrepancy of the two distributions of rows, unbiased: about 0 if they agree.",
+    formula="mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j), i ≠ j in the first two; k = "
+    "exp(-|a - b|² / median)",
     source="Gretton et al. 2012, lemma 6",
 )
 MMD_P = Metric(
@@ -149,6 +165,7 @@ MMD_P = Metric(
     low=0.0,
     high=1.0,
     doc="p-value of the MMD under permutations of the pooled rows: small if the distributions differ.",
+    formula="(1 + |{permutations with an MMD² as large}|) / (1 + |{permutations}|)",
     source="Gretton et al. 2012, section 5; Phipson & Smyth 2010",
 )
 NORM_SHIFT = Metric(
@@ -157,6 +174,7 @@ NORM_SHIFT = Metric(
     better=Better.NEITHER,
     low=-1.0,
     doc="Mean norm of the new rows over that of the old ones, minus 1.",
+    formula="mean |y_i| / mean |x_i| - 1",
     source="own",
 )
 CENTROID_SHIFT = Metric(
@@ -165,6 +183,7 @@ CENTROID_SHIFT = Metric(
     better=Better.LOWER,
     low=0.0,
     doc="Distance between the two centroids, in units of the old mean norm.",
+    formula="|mean y_i - mean x_i| / mean |x_i|",
     source="own",
 )
 MEAN_COSINE_CHANGE = Metric(
@@ -174,12 +193,14 @@ MEAN_COSINE_CHANGE = Metric(
     low=-2.0,
     high=2.0,
     doc="Change of the mean cosine over all pairs of distinct shared rows.",
+    formula="mean over i ≠ j of cos(y_i, y_j) - cos(x_i, x_j)",
     source="Ethayarajh 2019, section 3",
 )
 SHARED_SHARE = Metric(
     "shared_share",
     **_SHARE,
     doc="Share of the rows (of the baseline, of the candidate) whose id the other version holds too.",
+    formula="|{ids of both}| / |{ids of the one}|",
     source="own",
 )
 ADDED = Metric(
@@ -188,6 +209,7 @@ ADDED = Metric(
     better=Better.NEITHER,
     low=0.0,
     doc="Rows of the candidate whose id the baseline does not hold.",
+    formula="|{ids of the candidate} - {ids of the baseline}|",
     source="own",
 )
 REMOVED = Metric(
@@ -196,6 +218,7 @@ REMOVED = Metric(
     better=Better.NEITHER,
     low=0.0,
     doc="Rows of the baseline whose id the candidate does not hold.",
+    formula="|{ids of the baseline} - {ids of the candidate}|",
     source="own",
 )
 
@@ -279,16 +302,17 @@ def _ids_found(shared: Shared) -> list[Measure]:
 
 
 def _moves_found(shared: Shared, moves: Geometry) -> list[Measure | Absent]:
-    raw = moves.raw_cosine
-    values: dict[str, float | str] = {
-        SEMANTIC_DISPLACEMENT.name: float(moves.displacement.mean()),
-        RAW_COSINE.name: geometry.widths_differ(shared) if raw is None else float(raw.mean()),
-        **moves.scalars,
-    }
-    return [
-        Absent(name, value) if isinstance(value, str) else Measure(name, value, shared.n)
-        for name, value in values.items()
-    ]
+    found: list[Measure | Absent] = []
+    for metric, rows in ((SEMANTIC_DISPLACEMENT, moves.displacement), (RAW_COSINE, moves.raw_cosine)):
+        if rows is None:
+            found.append(Absent(metric.name, geometry.widths_differ(shared)))
+            continue
+        mean = float(rows.mean())
+        low, high = about(mean, mean_error(rows), float(metric.low or 0.0), float(metric.high or 0.0))
+        found.append(Measure(metric.name, mean, shared.n, low=low, high=high))
+    for name, value in moves.scalars.items():
+        found.append(Absent(name, value) if isinstance(value, str) else Measure(name, value, shared.n))
+    return found
 
 
 def _lists_found(
@@ -368,7 +392,9 @@ def _judge(shared: Shared, moves: Geometry, lists: Turnover | str, params: Param
 def _notes(shared: Shared, moves: Geometry) -> list[str]:
     notes = []
     if zeros := shared.ids - shared.n:
-        notes.append(f"{zeros:,} of {shared.ids:,} shared rows are zero in a version: left out")
+        notes.append(
+            f"{zeros:,} of {shared.ids:,} shared rows are zero, special or not finite in a version: left out"
+        )
     changes = shared.old.space.changes(shared.new.space)
     if changes:
         notes.append("space changed: " + "; ".join(printable(str(c)) for c in changes))

@@ -7,11 +7,13 @@ Flexer & Schnitzer 2015 (hub and antihub occurrence).
 
 Above some size the neighbour graph holds the lists of a sample only (``Subject.neighbors``). Counts on a
 sample are biased: most rows are in no list. The skewness is then estimated from factorial moments, which
-are unbiased; the other figures are absent.
+are unbiased; that of their ratio, and the interval, come from a jackknife over groups of lists. The other
+figures are absent.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError, printable
-from ..statistics import wilson
+from ..statistics import normal_quantile, wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..subject import Subject
+    from ..subject import NeighborGraph, Subject
 
 _LOWER: dict[str, Any] = {"better": Better.LOWER}
 SKEWNESS = Metric(
@@ -33,6 +35,7 @@ SKEWNESS = Metric(
     unit="standard deviations",
     **_LOWER,
     doc="Skewness of the k-occurrences: 0 is even, above 1.4 hubs are strong.",
+    formula="mean of (N_k - k)³ / (mean of (N_k - k)²)^1.5",
     source="Radovanović et al. 2010, section 3",
 )
 ROBIN_HOOD = Metric(
@@ -42,6 +45,7 @@ ROBIN_HOOD = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the list slots that would have to change hands for all rows to occur equally often.",
+    formula="Σ |N_k(j) - k| / (2 Σ N_k(j))",
     source="Feldbauer et al. 2018, section 2.3",
 )
 GINI = Metric(
@@ -51,6 +55,7 @@ GINI = Metric(
     low=0.0,
     high=1.0,
     doc="Gini coefficient of the k-occurrences: 0 when all are equal.",
+    formula="2 Σ j N_(j) / (n Σ N_(j)) - (n + 1) / n, N_(j) the k-occurrences in ascending order",
     source="Gini 1912",
 )
 ANTIHUB_RATE = Metric(
@@ -60,6 +65,7 @@ ANTIHUB_RATE = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the rows that are nobody's neighbour.",
+    formula="|{j: N_k(j) = 0}| / n",
     source="Radovanović et al. 2010, section 4.1",
 )
 HUB_OCCURRENCE = Metric(
@@ -69,6 +75,7 @@ HUB_OCCURRENCE = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the list slots taken by hubs, the rows that occur at least 2k times.",
+    formula="Σ N_k(j) over the j with N_k(j) >= 2k, over Σ N_k(j)",
     source="Flexer & Schnitzer 2015, section 3.3",
 )
 MAX_OCCURRENCE = Metric(
@@ -77,9 +84,12 @@ MAX_OCCURRENCE = Metric(
     **_LOWER,
     low=0.0,
     doc="In how many lists the strongest hub stands.",
+    formula="max N_k(j)",
     source="own",
 )
 _WHOLE = (ROBIN_HOOD, GINI, ANTIHUB_RATE, HUB_OCCURRENCE, MAX_OCCURRENCE)
+#: Groups of lists that the jackknife leaves out in turn.
+_GROUPS = 50
 #: So many hubs are named.
 _NAMED = 5
 
@@ -107,13 +117,9 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     """
     graph = subject.neighbors(params.k)
     counts = np.bincount(graph.rows.ravel(), minlength=subject.table.rows)[subject.valid]
-    skew = skewness(counts) if graph.whole else sampled_skewness(counts, len(graph.queries))
-    measures, absent = [], []
-    if skew is None:
-        reason = "all rows occur equally often" if graph.whole else "the sample shows no variance"
-        absent.append(Absent(SKEWNESS.name, reason))
-    else:
-        measures.append(Measure(SKEWNESS.name, skew, len(counts)))
+    skew = _skewness(subject, graph, counts)
+    measures = [skew] if isinstance(skew, Measure) else []
+    absent = [skew] if isinstance(skew, Absent) else []
     if graph.whole:
         measures += _whole(counts, params.k)
     else:
@@ -125,6 +131,18 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         items=_items(subject, counts) if graph.whole else None,
         notes=[_hubs(subject, counts, len(graph.queries))],
     )
+
+
+def _skewness(subject: Subject, graph: NeighborGraph, counts: NDArray[np.integer[Any]]) -> Measure | Absent:
+    if graph.whole:
+        skew = skewness(counts)
+        if skew is None:
+            return Absent(SKEWNESS.name, "all rows occur equally often")
+        return Measure(SKEWNESS.name, skew, len(counts))
+    found = estimated_skewness(np.searchsorted(subject.valid, graph.rows), len(counts))
+    if found is None:
+        return Absent(SKEWNESS.name, "the sample shows no variance")
+    return Measure(SKEWNESS.name, found[0], len(graph.queries), low=found[1], high=found[2])
 
 
 def skewness(counts: NDArray[np.integer[Any]]) -> float | None:
@@ -160,6 +178,40 @@ def sampled_skewness(counts: NDArray[np.integer[Any]], queries: int) -> float | 
     return (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5 if variance > 0 else None
 
 
+def estimated_skewness(lists: NDArray[np.int64], n: int) -> tuple[float, float, float] | None:
+    """Estimate the skewness of N_k from some of its lists: the value, and the interval around it.
+
+    ``sampled_skewness`` is a ratio, and too small on few lists (by 4% with 400 lists of 4,000 rows of GloVe,
+    by 7% further down its vocabulary). A jackknife that leaves out each of 50 groups of lists takes that bias
+    off, and says how far the value scatters; both shrink with the share of lists that are not drawn.
+
+    Args:
+        lists: ``(q, k)``, numbers below n, of q rows drawn without replacement.
+        n: rows.
+
+    Returns:
+        The estimate and its interval at the confidence in force; None where the variance of all lists, or
+        of all but one group, is not positive.
+
+    Source: Quenouille 1956; Shao & Tu 1995, section 2.3 (groups); Cochran 1977, section 5.9 (the share).
+    """
+    q = len(lists)
+    counts, groups = np.bincount(lists.ravel(), minlength=n), min(_GROUPS, q)
+    whole = sampled_skewness(counts, q)
+    if whole is None:
+        return None
+    without = []
+    for group in (lists[i::groups] for i in range(groups)):
+        left = sampled_skewness(counts - np.bincount(group.ravel(), minlength=n), q - len(group))
+        if left is None:
+            return None
+        without.append(left)
+    undrawn, scatter = 1 - q / n, np.array(without) - np.mean(without)
+    value = whole + undrawn * (groups - 1) * (whole - float(np.mean(without)))
+    half = normal_quantile() * math.sqrt(undrawn * (groups - 1) / groups * float(scatter @ scatter))
+    return value, value - half, value + half
+
+
 def _whole(counts: NDArray[np.integer[Any]], k: int) -> list[Measure]:
     n, slots = len(counts), int(counts.sum())
     ranks = np.arange(1, n + 1)
@@ -191,7 +243,7 @@ def _hubs(subject: Subject, counts: NDArray[np.integer[Any]], lists: int) -> str
 
 SUITE = Suite(
     name="hubness",
-    version=1,
+    version=2,
     params=Params,
     metrics=(SKEWNESS, *_WHOLE),
     needs=frozenset(),

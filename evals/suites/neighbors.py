@@ -21,12 +21,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError, printable
-from ...registry.vectors import split, unit_rows
+from ...registry.vectors import hash_ids, split, unit_rows
 from .. import dimension, knn
 from ..dimension import Dimension
-from ..labels import Labels
+from ..labels import Labels, scarcity
 from ..statistics import bootstrap_mean, wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Suite
+from ..vocabulary import unique
 
 if TYPE_CHECKING:
     from ..subject import NeighborGraph, Subject
@@ -41,6 +42,7 @@ PURITY = Metric(
     better=Better.HIGHER,
     item="purity",
     doc="Share of a row's k nearest neighbours with its own label.",
+    formula="mean over labelled i of |{j in N_k(i): label j = label i}| / k",
     source="Manning, Raghavan & Schütze 2008, section 16.3",
 )
 LIFT = Metric(
@@ -49,6 +51,7 @@ LIFT = Metric(
     low=0.0,
     better=Better.HIGHER,
     doc="Purity over the purity that neighbours drawn at random would have.",
+    formula="purity@k / mean over labelled i of (|{rows with the label of i}| - 1) / (n - 1)",
     source="own",
 )
 LABEL_COVERAGE = Metric(
@@ -56,6 +59,7 @@ LABEL_COVERAGE = Metric(
     **_SHARE,
     better=Better.HIGHER,
     doc="Share of the rows of the neighbour graph that have a label.",
+    formula="|{i with a label}| / |{i}|",
     source="own",
 )
 RECIPROCITY = Metric(
@@ -63,7 +67,9 @@ RECIPROCITY = Metric(
     **_SHARE,
     better=Better.HIGHER,
     item="reciprocity",
+    independent="counted_once",
     doc="Share of the neighbour relations that go both ways.",
+    formula="|{(i, j): j in N_k(i) and i in N_k(j)}| / |{(i, j): j in N_k(i)}|",
     source="Jarvis & Patrick 1973",
 )
 TOP1_COSINE = Metric(
@@ -74,6 +80,7 @@ TOP1_COSINE = Metric(
     better=Better.NEITHER,
     item="top1_cosine",
     doc="Cosine of a row with its nearest neighbour: the mean, and quantiles q.",
+    formula="mean over i of cos(x_i, x_j), j the nearest of i; with a label q its quantile Q_q",
     source="own",
 )
 MARGIN = Metric(
@@ -82,6 +89,7 @@ MARGIN = Metric(
     low=0.0,
     better=Better.NEITHER,
     doc="Quantile q of the gap between the score of the first and of the k-th neighbour.",
+    formula="Q_q of s(i, first) - s(i, k-th), s the score by the metric of the table",
     source="own",
 )
 DUPLICATE_RATE = Metric(
@@ -89,6 +97,7 @@ DUPLICATE_RATE = Metric(
     **_SHARE,
     better=Better.LOWER,
     doc="Share of the rows whose nearest neighbour points the same way: cosine above 1 - 1e-6.",
+    formula="|{i: cos(x_i, x_j) > 1 - 1e-6, j the nearest of i}| / |{i}|",
     source="own",
 )
 LID = Metric(
@@ -97,6 +106,7 @@ LID = Metric(
     low=0.0,
     better=Better.NEITHER,
     doc="Local intrinsic dimension by maximum likelihood over lid_k neighbours, averaged by inverses.",
+    formula="1 / mean over i of Σ_{j < k} log(T_k / T_j) / (k - 1), T_j the distance of the j-th of N_k(i)",
     source="Levina & Bickel 2004, equation 8; MacKay & Ghahramani 2005",
 )
 TWONN = Metric(
@@ -105,6 +115,7 @@ TWONN = Metric(
     low=0.0,
     better=Better.NEITHER,
     doc="Intrinsic dimension by the ratios of the distances of the two nearest neighbours.",
+    formula="(n - 1) / Σ_i log(T_2 / T_1), T_j the distance of the j-th neighbour of i",
     source="Facco et al. 2017; Denti et al. 2022, section 2",
 )
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -147,13 +158,15 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     wide = subject.neighbors(max(params.k, min(params.lid_k, n - 1)))
     graph = wide.first(params.k)
     columns = {"top1_cosine": _top1(subject, graph)}
-    found: list[Measure | Absent] = list(_nearness(graph, columns["top1_cosine"], rng))
+    found: list[Measure | Absent] = list(_nearness(subject, graph, columns["top1_cosine"], rng))
     if graph.whole:
         mutual = mutuality(graph)
         columns["reciprocity"] = mutual.mean(axis=1)
-        low, high = bootstrap_mean(columns["reciprocity"], rng)
+        columns["counted_once"] = counted_once(subject, graph, mutual)
+        low, high = bootstrap_mean(columns["counted_once"], rng)
         value = float(mutual.mean())
-        found.append(Measure(RECIPROCITY.at(graph.k), value, len(mutual), low=low, high=high))
+        # What is counted once counts twice there: of few rows the mean of a resample may step over 1.
+        found.append(Measure(RECIPROCITY.at(graph.k), value, len(mutual), low=low, high=min(high, 1.0)))
     else:
         found.append(_followed_back(subject, graph, params.edges, rng))
     found += _dimensions(subject, wide, params.lid_k)
@@ -168,6 +181,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
         items=_items(subject, graph, columns, labels),
+        notes=scarcity(subject, labels, params.label),
     )
 
 
@@ -182,14 +196,17 @@ def _top1(subject: Subject, graph: NeighborGraph) -> Floats:
     return np.clip(cosines, -1.0, 1.0)
 
 
-def _nearness(graph: NeighborGraph, top1: Floats, rng: np.random.Generator) -> Iterator[Measure | Absent]:
+def _nearness(
+    subject: Subject, graph: NeighborGraph, top1: Floats, rng: np.random.Generator
+) -> Iterator[Measure | Absent]:
     n = len(top1)
     low, high = bootstrap_mean(top1, rng)
     yield Measure(TOP1_COSINE.name, float(top1.mean()), n, low=low, high=high)
     for q, value in zip(_QUANTILES, np.quantile(top1, _QUANTILES), strict=True):
         yield Measure(TOP1_COSINE.name, float(value), n, {"q": str(q)})
-    margin = graph.scores[:, 0].astype(np.float64) - graph.scores[:, -1]
-    for q, value in zip(_QUANTILES, np.quantile(margin, _QUANTILES), strict=True):
+    ends = [0, graph.k - 1]
+    first, last = subject.widened(graph.queries, graph.rows[:, ends], graph.scores[:, ends]).T
+    for q, value in zip(_QUANTILES, np.quantile(first - last, _QUANTILES), strict=True):
         yield Measure(MARGIN.at(graph.k), float(value), n, {"q": str(q)})
     same = int((top1 > _SAME).sum())
     low, high = wilson(same, n)
@@ -206,6 +223,19 @@ def mutuality(graph: NeighborGraph) -> NDArray[np.bool_]:
     place = np.searchsorted(known, back)
     mutual: NDArray[np.bool_] = known[np.minimum(place, known.size - 1)] == back
     return mutual
+
+
+def counted_once(subject: Subject, graph: NeighborGraph, mutual: NDArray[np.bool_]) -> Floats:
+    """Return what each row ``(n,)`` adds to reciprocity, both relations of a mutual pair counted at one end.
+
+    Counted at both ends, as in a row's own reciprocity, the rows would not be independent, and intervals and
+    tests that take them so too narrow. The end is a matter of the two ids, so it is the same in any version.
+    """
+    own = hash_ids(subject.table.ids.to_pylist())
+    here, there = own[graph.queries][:, None], own[graph.rows]
+    chosen = (here < there) ^ ((here ^ there) & np.uint64(1)).astype(bool)
+    counted: Floats = 2 * (mutual & chosen).mean(axis=1)
+    return counted
 
 
 def _followed_back(subject: Subject, graph: NeighborGraph, edges: int, rng: np.random.Generator) -> Measure:
@@ -267,18 +297,17 @@ def _purity(
         yield Absent(LIFT.at(k), "every row has a label of its own")
     classes = np.unique(own[known])
     if 1 < len(classes) <= _CLASSES:
-        for code in classes:
+        names = unique([printable(labels.names[code]) for code in classes])
+        for code, name in zip(classes, names, strict=True):
             these = same[own == code]
-            yield Measure(
-                PURITY.at(k), float(these.mean()), len(these), {"class": printable(labels.names[code])}
-            )
+            yield Measure(PURITY.at(k), float(these.mean()), len(these), {"class": name})
 
 
 def _items(
     subject: Subject, graph: NeighborGraph, columns: dict[str, Floats], labels: Labels | None
 ) -> pa.Table:
     made = {"item": pa.array(subject.table.ids_of(graph.queries), pa.string())}
-    for name in ("top1_cosine", "purity", "reciprocity"):
+    for name in ("top1_cosine", "purity", "reciprocity", "counted_once"):
         values = columns.get(name)
         missing = pa.nulls(len(graph.queries), pa.float64())
         made[name] = missing if values is None else pa.array(values, pa.float64(), from_pandas=True)

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 
 from ...registry.errors import UsageError, printable
 from ...registry.vectors import hash_ids, split
-from ..labels import Labels
+from ..labels import Labels, scarcity
 from ..statistics import wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
+from ..vocabulary import unique
 
 if TYPE_CHECKING:
     from ..subject import Subject
@@ -44,6 +45,7 @@ ACCURACY = Metric(
     better=Better.HIGHER,
     item="correct",
     doc="Share of the tested rows whose class the probe names.",
+    formula="|{tested rows named right}| / |{tested rows}|",
     source="Alain & Bengio 2017",
 )
 MACRO_F1 = Metric(
@@ -51,6 +53,7 @@ MACRO_F1 = Metric(
     **_SHARE,
     better=Better.HIGHER,
     doc="Mean over classes of the harmonic mean of precision and recall.",
+    formula="mean over classes of 2 TP / (2 TP + FP + FN)",
     source="Manning, Raghavan & Schütze 2008, sections 8.3 and 13.6",
 )
 MAJORITY = Metric(
@@ -58,6 +61,7 @@ MAJORITY = Metric(
     **_SHARE,
     better=Better.NEITHER,
     doc="Accuracy of always naming the class with the most rows to learn from.",
+    formula="|{tested rows of the largest class}| / |{tested rows}|",
     source="own",
 )
 LIFT = Metric(
@@ -66,6 +70,7 @@ LIFT = Metric(
     low=0.0,
     better=Better.HIGHER,
     doc="Accuracy over that of always naming the largest class.",
+    formula="accuracy / majority",
     source="own",
 )
 COVERAGE = Metric(
@@ -73,6 +78,7 @@ COVERAGE = Metric(
     **_SHARE,
     better=Better.HIGHER,
     doc="Share of the labels whose id is a row that is not 0, in a class of at least two.",
+    formula="|{labels of a row that takes part}| / |{labels}|",
     source="own",
 )
 CLASSES = Metric(
@@ -81,6 +87,7 @@ CLASSES = Metric(
     low=2.0,
     better=Better.NEITHER,
     doc="How many classes are told apart.",
+    formula="|{classes with at least two rows}|",
     source="own",
 )
 LEFT_OUT = Metric(
@@ -89,6 +96,7 @@ LEFT_OUT = Metric(
     low=0.0,
     better=Better.LOWER,
     doc="Classes with fewer than two rows, which are left out.",
+    formula="|{classes with fewer than two rows}|",
     source="own",
 )
 #: More classes than this are not reported one by one.
@@ -207,7 +215,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         measures=[f for f in found if isinstance(f, Measure)],
         absent=[f for f in found if isinstance(f, Absent)],
         items=_items(subject, parts, predicted),
-        notes=_notes(parts, fit),
+        notes=[*_notes(parts, fit), *scarcity(subject, labels, params.label)],
     )
 
 
@@ -329,8 +337,8 @@ def _found(parts: _Split, predicted: Rows, rng: np.random.Generator) -> Iterator
     yield Measure(CLASSES.name, float(len(parts.names)), parts.usable)
     yield Measure(LEFT_OUT.name, float(parts.left_out), len(parts.names) + parts.left_out)
     if len(parts.names) <= _REPORTED:
-        for code, name in enumerate(parts.names):
-            yield _proportion(ACCURACY.name, correct[truth == code], **{"class": printable(name)})
+        for code, name in enumerate(unique([printable(name) for name in parts.names])):
+            yield _proportion(ACCURACY.name, correct[truth == code], **{"class": name})
 
 
 def _proportion(metric: str, true: NDArray[np.bool_], **labels: str) -> Measure:
@@ -409,6 +417,7 @@ SUITE = Suite(
     metrics=(ACCURACY, MACRO_F1, MAJORITY, LIFT, COVERAGE, CLASSES, LEFT_OUT),
     needs=frozenset(),
     wants=frozenset({Need.LABELS}),
+    builtin=True,
     run=run,
     doc="Can a linear classifier read the class of a row from its vector?",
 )

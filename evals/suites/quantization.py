@@ -26,8 +26,8 @@ from ...registry.errors import UnknownChoice, UsageError
 from ...registry.vectors import row_norms, split, unit_rows
 from .. import codecs, knn
 from ..codecs import Codec, Unfit
-from ..statistics import bootstrap_mean
-from ..suite import Absent, Better, Findings, Measure, Metric, Skipped, Suite
+from ..statistics import Sums, about, bootstrap_mean
+from ..suite import Absent, Better, Findings, Measure, Metric, Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +46,7 @@ RECALL = Metric(
     item="recall",
     doc="Share of the k rows found among the decoded rows (and ranked anew, with rescore) that are true "
     "nearest neighbours.",
+    formula="mean over queries q of |{first k found x: d(q, x) <= d_k(q) (1 + 1e-6) + tiny}| / k",
     source="Jégou, Douze & Schmid 2011, section IV",
 )
 DISTORTION = Metric(
@@ -54,7 +55,8 @@ DISTORTION = Metric(
     better=Better.LOWER,
     low=0.0,
     doc="Mean distance of a row from what is decoded; under cosine in units of the row's norm.",
-    source="Jégou, Douze & Schmid 2011, section II",
+    formula="mean over i of |x_i - x^_i|, x^ the decoded row",
+    source="own; its mean square is the distortion of Jégou, Douze & Schmid 2011, section II",
 )
 COSINE_MEAN = Metric(
     "cosine_mean",
@@ -63,6 +65,7 @@ COSINE_MEAN = Metric(
     low=-1.0,
     high=1.0,
     doc="Mean cosine of a row with what is decoded, 0 where that is zero.",
+    formula="mean over i of cos(x_i, x^_i)",
     source="own",
 )
 COSINE_MIN = Metric(
@@ -72,6 +75,7 @@ COSINE_MIN = Metric(
     low=-1.0,
     high=1.0,
     doc="Smallest cosine of a row with what is decoded, 0 where that is zero.",
+    formula="min over i of cos(x_i, x^_i)",
     source="own",
 )
 BYTES = Metric(
@@ -80,6 +84,7 @@ BYTES = Metric(
     better=Better.LOWER,
     low=0.0,
     doc="Size of one encoded row.",
+    formula="bytes of a code",
     source="own",
 )
 RATIO = Metric(
@@ -88,6 +93,7 @@ RATIO = Metric(
     better=Better.HIGHER,
     low=0.0,
     doc="Size of a row of the table over the size of an encoded row.",
+    formula="d × bytes of a component / bytes of a code",
     source="own",
 )
 _METRICS = (RECALL, DISTORTION, COSINE_MEAN, COSINE_MIN, BYTES, RATIO)
@@ -96,8 +102,8 @@ _TRAINING_ROWS = 100_000
 _BLOCK = 1 << 24
 #: Rounding of a float32 cosine, as a squared distance.
 _TINY = 4e-7
-#: Scores of float32 saturate there; and below this length, squares lose their digits.
-_LARGEST, _SHORTEST = float(np.finfo(np.float32).max), 1e-15
+#: Squares of lengths between these are numbers of float32 that hold all their digits.
+_LENGTHS = (1e-15, 1e15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,7 @@ class _Task:
         queries: float32 ``(q, d)``, in the form that is encoded.
         truth: float64 ``(q, k)``, true squared distances (negated scores under dot) of the k neighbours.
         depth: how many rows are looked for.
+        exponent: of the power of two in whose units rows are searched: 0, unless they are very long or short.
         symmetric: whether decoded queries search too.
     """
 
@@ -153,6 +160,7 @@ class _Task:
     queries: Floats
     truth: NDArray[np.float64]
     depth: int
+    exponent: int
     symmetric: bool
 
     @property
@@ -167,12 +175,13 @@ class _Passage:
     Attributes:
         found: int64 ``(q, depth)``, by the exact queries.
         symmetric: int64 ``(q, 1)``, by the decoded queries; None where they did not search.
+        distortion, cosine: mean over the rows, and its standard error.
     """
 
     found: Rows
     symmetric: Rows | None
-    distortion: float
-    cosine_mean: float
+    distortion: tuple[float, float]
+    cosine: tuple[float, float]
     cosine_min: float
 
 
@@ -180,8 +189,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     """Measure what each codec keeps of a table.
 
     Raises:
-        Skipped: the table has fewer than k + 1 rows that are not zero, or, but for cosine, rows so long or
-            so short that their neighbours are not told apart.
+        Skipped: the table has fewer than k + 1 rows that are not zero.
     """
     task = _task(subject, params)
     size = min(len(subject.valid), _TRAINING_ROWS)
@@ -189,7 +197,8 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     found: list[Measure | Absent] = []
     recalls: dict[str, list[_Recall]] = {}
     itemsize = np.dtype(subject.space.dtype).itemsize
-    for name in params.codecs:
+    for i, name in enumerate(params.codecs):
+        subject.tell(f"codec {name}", i, len(params.codecs))
         labels = {"codec": name}
         try:
             codec = codecs.fit(name, training, itemsize)
@@ -210,18 +219,18 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
 def _task(subject: Subject, params: Params) -> _Task:
     graph = subject.neighbors(params.k)
     rows = subject.sample(params.queries, among=graph.queries)
-    scores = graph.scores[np.searchsorted(graph.queries, rows)].astype(np.float64)
-    queries = _form(subject, rows)
-    cosine = subject.space.metric == "cosine"
-    if not cosine and (np.abs(scores).max() >= _LARGEST or row_norms(queries).max() < _SHORTEST):
-        raise Skipped("squares of lengths leave the range of float32: measure by cosine, or scale the rows")
+    place = np.searchsorted(graph.queries, rows)
+    scores = subject.widened(rows, graph.rows[place], graph.scores[place])
+    cosine, longest = subject.space.metric == "cosine", float(subject.norms[subject.valid].max())
+    inside = cosine or _LENGTHS[0] <= longest <= _LENGTHS[1]
     return _Task(
         subject=subject,
         k=params.k,
         rows=rows,
-        queries=queries,
+        queries=_form(subject, rows),
         truth=2 - 2 * scores if cosine else -scores,
         depth=min(params.k * max(params.rescore, default=1), graph.n - 1),
+        exponent=0 if inside else int(np.rint(np.log2(longest))),
         symmetric=params.symmetric,
     )
 
@@ -239,24 +248,26 @@ def _pass(task: _Task, codec: Codec) -> _Passage:
     if task.symmetric:
         own, queries = np.tile(own, 2), np.vstack([queries, codec.through(queries)])
     best = knn.Neighbors(np.empty((len(own), 0), np.int64), np.empty((len(own), 0), np.float32))
-    moved, cosines, lowest = 0.0, 0.0, 1.0
+    moved, cosines = Sums(), Sums()
     for part in split(len(valid), max(task.depth + 1, _BLOCK // task.subject.table.dim)):
         rows = _form(task.subject, valid[part])
         decoded = codec.through(rows)
         if not (np.isfinite(decoded).all() and np.isfinite(queries).all()):
             raise Unfit(f"some numbers are beyond the range of {codec.name}")
         apart, cosine = _compare(rows, decoded)
-        moved, cosines, lowest = moved + apart.sum(), cosines + cosine.sum(), min(lowest, cosine.min())
+        moved.add(apart)
+        cosines.add(cosine)
         # One more than asked, for the query itself, which is among the decoded rows.
-        here = codec.nearest(queries, rows, decoded, min(task.depth + 1, len(rows)), task.metric)
+        depth = min(task.depth + 1, len(rows))
+        here = codec.nearest(queries, rows, decoded, depth, task.metric, task.exponent)
         best = _merged(best, knn.Neighbors(valid[part][here.rows], here.scores), task.depth + 1)
     found = _without(best.rows, own)
     return _Passage(
         found=found[: len(task.rows)],
         symmetric=found[len(task.rows) :, :1] if task.symmetric else None,
-        distortion=float(moved) / len(valid),
-        cosine_mean=min(float(cosines) / len(valid), 1.0),
-        cosine_min=float(lowest),
+        distortion=moved.mean,
+        cosine=cosines.mean,
+        cosine_min=cosines.least,
     )
 
 
@@ -341,8 +352,11 @@ def _bound(task: _Task, truth: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _measures(task: _Task, codec: Codec, passage: _Passage) -> Iterator[Measure]:
     n, space, labels = len(task.subject.valid), task.subject.space, {"codec": codec.name}
-    yield Measure(DISTORTION.name, passage.distortion, n, labels)
-    yield Measure(COSINE_MEAN.name, passage.cosine_mean, n, labels)
+    (moved, error), (cosine, scatter) = passage.distortion, passage.cosine
+    low, high = about(moved, error, 0.0)
+    yield Measure(DISTORTION.name, moved, n, labels, low, high)
+    low, high = about(cosine, scatter, -1.0, 1.0)
+    yield Measure(COSINE_MEAN.name, min(cosine, 1.0), n, labels, low, high)
     yield Measure(COSINE_MIN.name, passage.cosine_min, n, labels)
     yield Measure(BYTES.name, float(codec.bytes), n, labels)
     yield Measure(RATIO.name, space.dim * np.dtype(space.dtype).itemsize / codec.bytes, n, labels)

@@ -29,7 +29,7 @@ from .. import knn
 from ..statistics import bootstrap_mean, wilson
 from ..subject import Subject
 from ..suite import Better, Findings, Measure, Metric, Need, Skipped, Suite
-from ..vocabulary import rows_of
+from ..vocabulary import EXACT, rows_of, scarce
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -40,6 +40,8 @@ NDCG = Metric(
     **_SHARE,
     item="ndcg",
     doc="Discounted gain of the first k answers over that of the best k; the gain is the relevance.",
+    formula="mean over queries of Σ_{r <= k} g_r / log2(r + 1), g_r the gain at rank r, over that of the "
+    "ideal order",
     source="Järvelin & Kekäläinen 2002, section 2.3; gains as in trec_eval (ndcg_cut)",
 )
 RECALL = Metric(
@@ -47,6 +49,7 @@ RECALL = Metric(
     **_SHARE,
     item="recall",
     doc="Share of a query's relevant items among its first k answers.",
+    formula="mean over queries of |{relevant among the first k}| / |{relevant}|",
     source="Manning, Raghavan & Schütze 2008, section 8.3",
 )
 HIT = Metric(
@@ -54,6 +57,7 @@ HIT = Metric(
     **_SHARE,
     item="hit",
     doc="Share of the queries with a relevant item among the first k answers.",
+    formula="|{queries with a relevant item among the first k}| / |{queries}|",
     source="trec_eval (success)",
 )
 MRR = Metric(
@@ -61,6 +65,7 @@ MRR = Metric(
     **_SHARE,
     item="reciprocal_rank",
     doc="Mean of one over the rank of the first relevant answer, 0 beyond k.",
+    formula="mean over queries of 1/rank of the first relevant answer, 0 where rank > k",
     source="Voorhees 1999",
 )
 MAP = Metric(
@@ -68,18 +73,22 @@ MAP = Metric(
     **_SHARE,
     item="average_precision",
     doc="Mean over queries of the precision at each relevant item, 0 for those beyond the depth.",
+    formula="mean over queries of Σ_{relevant at rank r} |{relevant among the first r}| / r, over "
+    "|{relevant}|",
     source="Manning, Raghavan & Schütze 2008, section 8.4",
 )
 COVERAGE = Metric(
     "coverage",
     **_SHARE,
     doc="Share of the queries with a relevant item that could be asked: they have a vector that is not 0.",
+    formula="|{queries asked}| / |{queries with a relevant item}|",
     source="own",
 )
 ITEM_COVERAGE = Metric(
     "item_coverage",
     **_SHARE,
     doc="Share of the relevant items of the queries asked that are rows which can be found.",
+    formula="|{relevant items that are rows}| / |{relevant items of the queries asked}|",
     source="own",
 )
 WITHOUT_RELEVANT = Metric(
@@ -88,6 +97,7 @@ WITHOUT_RELEVANT = Metric(
     low=0.0,
     better=Better.NEITHER,
     doc="Queries of the dataset without a relevant item, which are not scored.",
+    formula="|{queries without a relevant item}|",
     source="own",
 )
 #: Column of the items, and the metric at ``Params.k`` whose value per query it holds.
@@ -229,6 +239,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     return Findings(
         measures=[*_means(scores, params, rng), *_coverage(judged)],
         items=_items(judged, scores, params.k),
+        notes=_scarcity(judged, subject.dataset.name),
     )
 
 
@@ -326,6 +337,14 @@ def _coverage(judged: _Judged) -> Iterator[Measure]:
     yield _proportion(COVERAGE.name, len(judged.asked), scorable)
     yield _proportion(ITEM_COVERAGE.name, int((judged.row >= 0).sum()), len(judged.row))
     yield Measure(WITHOUT_RELEVANT.name, float(queries - scorable), queries)
+
+
+def _scarcity(judged: _Judged, name: str) -> list[str]:
+    scorable, found = int((judged.relevant > 0).sum()), int((judged.row >= 0).sum())
+    return [
+        *scarce(name, len(judged.asked), scorable, EXACT, what="queries"),
+        *scarce(name, found, len(judged.row), EXACT, what="relevant items"),
+    ]
 
 
 def _items(judged: _Judged, scores: Scores, k: int) -> pa.Table:

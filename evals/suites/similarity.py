@@ -17,7 +17,7 @@ from ...registry.errors import UsageError
 from ..correlations import counted_pearson, counted_spearman
 from ..statistics import fisher_z
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Statistic, Suite
-from ..vocabulary import Vocabulary, unique
+from ..vocabulary import Vocabulary, advice, scarce, unique
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Of the per-item table: what people and what cosines say.
 _COLUMNS = ("score", "predicted")
+#: Pairs that share a word depend on each other.
+_TIES = (("a",), ("b",))
 SPEARMAN = Metric(
     "spearman",
     unit="correlation",
@@ -33,7 +35,9 @@ SPEARMAN = Metric(
     low=-1.0,
     high=1.0,
     statistic=Statistic(columns=_COLUMNS, of=counted_spearman),
+    ties=_TIES,
     doc="Rank correlation (ties share their average rank) of the cosines with the scores.",
+    formula="Pearson correlation of the ranks of cos(a_i, b_i) with the ranks of the scores",
     source="Spearman 1904",
 )
 PEARSON = Metric(
@@ -43,7 +47,10 @@ PEARSON = Metric(
     low=-1.0,
     high=1.0,
     statistic=Statistic(columns=_COLUMNS, of=counted_pearson),
+    ties=_TIES,
     doc="Linear correlation of the cosines with the scores.",
+    formula="Σ (c_i - c)(s_i - s) / sqrt(Σ (c_i - c)² Σ (s_i - s)²), c_i = cos(a_i, b_i), s_i the score, "
+    "c, s means",
     source="Pearson 1896",
 )
 COVERAGE = Metric(
@@ -53,6 +60,7 @@ COVERAGE = Metric(
     low=0.0,
     high=1.0,
     doc="Share of the pairs whose words are both in the vocabulary.",
+    formula="|{pairs with both words}| / |{pairs}|",
     source="own",
 )
 #: Two points always lie on a line.
@@ -100,6 +108,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         ],
         absent=[a for a in found if isinstance(a, Absent)],
         items=_items(pairs, scores, covered, cosines),
+        notes=scarce(subject.dataset.name, n, total, *advice(subject, "similarity", params)),
     )
 
 
@@ -157,10 +166,12 @@ def _standard(values: Floats) -> Floats:
 def _items(pairs: pa.Table, scores: Floats, covered: NDArray[np.bool_], cosines: Floats) -> pa.Table:
     import pyarrow as pa
 
-    both = zip(pairs.column("a").to_pylist(), pairs.column("b").to_pylist(), strict=True)
+    a, b = (pairs.column(name).to_pylist() for name in ("a", "b"))
     return pa.table(
         {
-            "item": unique([f"{a}|{b}" for a, b in both]),
+            "item": unique([f"{x}|{y}" for x, y in zip(a, b, strict=True)]),
+            "a": a,
+            "b": b,
             "score": scores,
             "predicted": pa.array(cosines, mask=~covered),
         }

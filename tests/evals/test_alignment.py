@@ -11,7 +11,7 @@ from embreg.evals.subject import DatasetTable, Subject
 from embreg.evals.suite import Skipped
 from embreg.evals.suites import alignment
 from embreg.evals.suites.alignment import SUITE, Params, run
-from embreg.registry.datasets import SCHEMAS, with_vectors
+from embreg.registry.datasets import SCHEMAS, parse, with_vectors
 from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
 
@@ -72,8 +72,9 @@ def test_by_hand():
     }
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
-def test_infonce_against_torch(temperature, monkeypatch):
+def test_infonce_against_torch(temperature, monkeypatch, oracle):
     """Cross entropy of the similarity matrix and of its transpose, in one block or many."""
     torch = pytest.importorskip("torch")
     a, b, x, y = two_sides()
@@ -84,16 +85,17 @@ def test_infonce_against_torch(temperature, monkeypatch):
     for block in (alignment._BLOCK, 500):
         monkeypatch.setattr(alignment, "_BLOCK", block)
         measures, found = measured(subject, temperature=temperature)
-        assert measures["infonce/a-to-b"].value == pytest.approx(there, rel=1e-12)
-        assert measures["infonce/b-to-a"].value == pytest.approx(back, rel=1e-12)
-        assert measures["infonce"].value == pytest.approx((there + back) / 2, rel=1e-12)
+        ours = [measures[f"infonce{way}"].value for way in ("/a-to-b", "/b-to-a", "")]
+        oracle.agrees("torch", "alignment.infonce", ours, [there, back, (there + back) / 2], rtol=1e-12)
         assert np.mean(found.items["infonce"].to_pylist()) == pytest.approx(measures["infonce"].value)
         assert measures["infonce"].low < measures["infonce"].value < measures["infonce"].high
     (absent,) = [f for f in found.absent if f.metric == "infonce_in_batch"]
     assert "120 pairs do not fill a batch of 256" in absent.reason
 
 
-def test_infonce_in_batches_against_torch():
+@pytest.mark.oracle
+def test_infonce_in_batches_against_torch(oracle):
+    """Batches are random: the mean over 200 others of one size is met within four standard errors."""
     torch = pytest.importorskip("torch")
     a, b, x, y = two_sides()
     subject = Subject(a, dataset=positives([(f"a{i}", f"b{i}") for i in range(120)], b))
@@ -108,44 +110,95 @@ def test_infonce_in_batches_against_torch():
             pair = [torch.nn.functional.cross_entropy(m, own).item() for m in (logits, logits.T)]
             losses.append(np.mean(pair))
         spread = np.std(losses) / np.sqrt(120 // size)
-        assert abs(got.value - np.mean(losses)) < 4 * spread + 1e-9
+        oracle.agrees(
+            "torch", "alignment.infonce_in_batch[random batches]", got.value, np.mean(losses),
+            atol=4 * spread + 1e-9, why="the mean of 200 other batches: four standard errors",
+        )  # fmt: skip
+    oracle.agrees("torch", "alignment.infonce_in_batch", got.value, losses[0], rtol=1e-12)
     assert got.value == pytest.approx(measured(subject)[0]["infonce"].value, rel=1e-12)
 
 
-def test_the_rest_against_dense_numpy():
+WANG = "formula of Wang & Isola 2020, section 4.1.2"
+LIANG = "formula of Liang et al. 2022, section 2.1"
+RADFORD = "formula of Radford et al. 2021, section 3.1"
+
+
+@pytest.mark.oracle
+def test_the_rest_against_dense_numpy(oracle):
     a, b, x, y = two_sides()
     subject = Subject(a, dataset=positives([(f"a{i}", f"b{i}") for i in range(120)], b))
     measures, found = measured(subject)
     got = values_of(measures)
-    assert got["alignment"] == pytest.approx(np.mean(np.sum((x - y) ** 2, axis=1)), rel=1e-12)
-    assert got["modality_gap"] == pytest.approx(np.linalg.norm(x.mean(axis=0) - y.mean(axis=0)), rel=1e-12)
+    oracle.agrees(
+        WANG, "alignment.alignment", got["alignment"], np.mean(np.sum((x - y) ** 2, axis=1)), rtol=1e-12
+    )
+    gap = np.linalg.norm(x.mean(axis=0) - y.mean(axis=0))
+    oracle.agrees(LIANG, "alignment.modality_gap", got["modality_gap"], gap, rtol=1e-12)
     off = ~np.eye(120, dtype=bool)
     sides = []
     for u in (x, y):
         squares = np.sum((u[:, None] - u[None]) ** 2, axis=2)
         sides.append(np.log(np.exp(-2 * squares[off]).mean()))
-    assert [got["uniformity/a"], got["uniformity/b"]] == pytest.approx(sides, rel=1e-12)
-    assert got["uniformity"] == pytest.approx(np.mean(sides), rel=1e-12)
+    ours = [got["uniformity/a"], got["uniformity/b"], got["uniformity"]]
+    oracle.agrees(WANG, "alignment.uniformity", ours, [*sides, np.mean(sides)], rtol=1e-12)
     scores = x @ y.T
     for way, m in (("a-to-b", scores), ("b-to-a", scores.T)):
         ranks = (m > np.diag(m)[:, None]).sum(axis=1) + 1
         for k in (1, 5, 10):
-            assert got[f"recall@{k}/{way}"] == np.mean(ranks <= k)
+            oracle.agrees(RADFORD, "alignment.recall@k", got[f"recall@{k}/{way}"], np.mean(ranks <= k))
     assert 0.2 < got["recall@1/a-to-b"] < got["recall@10/a-to-b"] <= 1
     for name, m in measures.items():
         assert m.low <= m.value <= m.high, name
     assert found.items.num_rows == 120
 
 
-def test_uniformity_by_torch_pdist():
-    """The published code: log of the mean of exp(-2 pdist²)."""
+def capitals(parsed, words, vectors):
+    """Countries and their capitals among words, as pairs and as unit rows of both sides."""
+    place = {word: i for i, word in enumerate(words)}
+    pairs = {(r["a"].lower(), r["b"].lower()) for r in parsed if r["section"] == "capital-world"}
+    kept = sorted(pair for pair in pairs if place.keys() >= set(pair))
+    a, b = (unit(vectors[[place[pair[side]] for pair in kept]]) for side in (0, 1))
+    return kept, a, b
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("data", ["GloVe", "random"])
+def test_the_published_code_in_torch_and_scikit_learn(data, request, oracle):
+    """``align_loss`` and ``uniform_loss`` of Wang & Isola, cross entropy, and neighbours by scikit-learn."""
     torch = pytest.importorskip("torch")
-    a, b, x, y = two_sides(n=90, dim=3)
-    subject = Subject(a, dataset=positives([(f"a{i}", f"b{i}") for i in range(90)], b))
-    got = values_of(measured(subject)[0])
-    for side, u in (("a", x), ("b", y)):
-        want = torch.pdist(torch.tensor(u), p=2).pow(2).mul(-2).exp().mean().log().item()
-        assert got[f"uniformity/{side}"] == pytest.approx(want, rel=1e-12)
+    neighbors = pytest.importorskip("sklearn.neighbors", reason="scikit-learn is an oracle of this suite")
+    if data == "GloVe":
+        words, vectors = request.getfixturevalue("glove_rows")(30_000)
+        asked = parse(request.getfixturevalue("gensim_data") / "questions-words.txt", "analogies").to_pylist()
+        pairs, x, y = capitals(asked, words, vectors)
+        subject = Subject(EmbeddingTable.from_arrays(words, vectors), dataset=positives(pairs))
+    else:
+        a, b, x, y = two_sides(n=90, dim=3)
+        subject = Subject(a, dataset=positives([(f"a{i}", f"b{i}") for i in range(90)], b))
+    assert len(x) > 80
+    got = values_of(measured(subject, batch=len(x))[0])
+    p, q = torch.tensor(x), torch.tensor(y)
+    logits, own = p @ q.T / 0.07, torch.arange(len(x))
+    losses = [torch.nn.functional.cross_entropy(m, own).item() for m in (logits, logits.T)]
+    sides = [torch.pdist(u, p=2).pow(2).mul(-2).exp().mean().log().item() for u in (p, q)]
+    wanted = {
+        "alignment": (p - q).norm(p=2, dim=1).pow(2).mean().item(),
+        "uniformity/a": sides[0],
+        "uniformity/b": sides[1],
+        "uniformity": np.mean(sides),
+        "infonce": np.mean(losses),
+        "infonce_in_batch": np.mean(losses),
+        "modality_gap": (p.mean(dim=0) - q.mean(dim=0)).norm().item(),
+    }
+    for name, theirs in wanted.items():
+        metric = f"alignment.{name.partition('/')[0]}"
+        oracle.agrees("torch", metric, got[name], theirs, rtol=1e-9, data=data)
+    for way, asking, answering in (("a-to-b", x, y), ("b-to-a", y, x)):
+        model = neighbors.NearestNeighbors(metric="cosine", algorithm="brute").fit(answering)
+        found = model.kneighbors(asking, n_neighbors=10, return_distance=False)
+        for k in (1, 5, 10):
+            hit = np.mean((found[:, :k] == np.arange(len(x))[:, None]).any(axis=1))
+            oracle.agrees("scikit-learn", "alignment.recall@k", got[f"recall@{k}/{way}"], hit, data=data)
 
 
 def test_intervals_hold_the_truth():

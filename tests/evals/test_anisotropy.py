@@ -1,4 +1,7 @@
-"""Anisotropy against dense formulas, the published IsoScore algorithm, scipy, and cases by hand."""
+"""Anisotropy against dense formulas, packages, the published IsoScore algorithm, and cases by hand.
+
+The package IsoScore takes the root of d in float32: it agrees to 1e-6 only.
+"""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -6,6 +9,8 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.spatial
 import scipy.stats
 from hypothesis import given, settings
 
@@ -55,36 +60,154 @@ def cloud(seed, n=200, d=6):
     return (rng.normal(size=(n, d)) * rng.uniform(0.1, 3, size=d) + rng.normal(size=d)).astype(np.float32)
 
 
+ETHAYARAJH = "formula of Ethayarajh 2019, section 3"
+GAO = "formula of Gao et al. 2017, section 2"
+GARRIDO = "formula of Garrido et al. 2023, section 3"
+RUDMAN = "formula of Rudman et al. 2022, section 3"
+SRIVASTAVA = "formula of Srivastava 2005, section 2"
+
+
+def unbiased(c, n):
+    """The participation ratio by the unbiased estimates of (tr C)² and tr C² of normal rows, one by one.
+
+    Srivastava 2005, section 2: a2 estimates tr C², and E(tr S)² = (tr C)² + 2 tr C² / m.
+    """
+    m, t1, t2 = n - 1, np.trace(c), np.trace(c @ c)
+    a2 = m**2 / ((m - 1) * (m + 2)) * (t2 - t1**2 / m)
+    return (t1**2 - 2 * a2 / m) / a2
+
+
+def self_cluster_of_cosines(u):
+    """Tsitsulin et al. 2023: how far the squared cosines are above those of random directions, 1 at most."""
+    n, d = u.shape
+    random = n + n * (n - 1) / d
+    return ((u @ u.T) ** 2).sum() / (n * n - random) - random / (n * n - random)
+
+
+def partition(u):
+    """Mu & Viswanath 2018: the partition function at both ends of every eigenvector."""
+    z = [np.exp(u @ (sign * c)).sum() for c in np.linalg.eigh(u.T @ u)[1].T for sign in (1, -1)]
+    return min(z) / max(z)
+
+
+def remedied(y, pca, whitening):
+    """The rows after each remedy; all-but-the-top takes a hundredth of the components, at least one."""
+    top = max(1, round(y.shape[1] / 100))
+    return {
+        "center": y - pca.mean_,
+        "whiten": whitening.transform(y),
+        "all-but-the-top": y - pca.mean_ - pca.transform(y)[:, :top] @ pca.components_[:top],
+    }
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("data", ["GloVe", "random"])
+def test_packages_agree(data, request, oracle):
+    """scikit-learn (PCA, cosines), scipy and numpy, each asked for what it has a name for."""
+    decomposition = pytest.importorskip("sklearn.decomposition", reason="scikit-learn is an oracle")
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    x = request.getfixturevalue("glove_rows")(1500)[1] if data == "GloVe" else cloud(7, 1500, 20)
+    values, _ = measured(np.insert(x, [0, 700], 0, axis=0), pairs=2_000_000)
+    y = x.astype(np.float64)
+    n, d = y.shape
+
+    def agrees(package, metric, theirs, label="", **tolerance):
+        ours = values[f"{metric}/{label}" if label else metric]
+        oracle.agrees(package, f"anisotropy.{metric}", ours, theirs, data=data, **tolerance)
+
+    cosines = cosine_similarity(y)[np.triu_indices(n, 1)]
+    agrees("scikit-learn", "mean_cosine", cosines.mean(), atol=1e-7)
+    agrees("scikit-learn", "mean_square_cosine", np.square(cosines).mean(), atol=1e-7)
+    pca, whitening = decomposition.PCA().fit(y), decomposition.PCA(whiten=True).fit(y)
+    for k in (1, 3, 10):
+        agrees("scikit-learn", "top_share", pca.explained_variance_ratio_[:k].sum(), str(k), atol=1e-7)
+    lam = pca.explained_variance_
+    agrees(GAO, "participation_ratio", lam.sum() ** 2 / (lam @ lam), rtol=1e-6)
+    ratio = unbiased(np.cov(y.T), n)
+    agrees(SRIVASTAVA, "participation_ratio_unbiased", ratio, rtol=1e-6)
+    agrees(SRIVASTAVA, "isoscore_unbiased", (ratio - 1) / (d - 1), rtol=1e-6)
+    agrees(RUDMAN, "isoscore", published_isoscore(y), atol=1e-7)
+    agrees("scipy", "effective_rank", np.exp(scipy.stats.entropy(scipy.linalg.svdvals(y))), rtol=1e-6)
+    agrees("numpy", "stable_rank", (np.linalg.norm(y) / np.linalg.norm(y, 2)) ** 2, rtol=1e-6)
+    slope = scipy.stats.linregress(np.log(np.arange(1, d + 1)), np.log(lam)).slope
+    agrees("scipy", "alpha_req", -slope, rtol=1e-6)
+    u = y / np.linalg.norm(y, axis=1)[:, None]
+    agrees("formula of Tsitsulin et al. 2023", "self_cluster", self_cluster_of_cosines(u), atol=1e-7)
+    agrees("formula of Mu & Viswanath 2018, section 2.2", "partition_isotropy", partition(u), atol=1e-6)
+    for q in (0.01, 0.5, 0.99):
+        theirs = np.quantile(1 - scipy.spatial.distance.pdist(y, "cosine"), q)
+        agrees("scipy", "similarity_quantile", theirs, str(q), atol=1e-6)
+    norms = np.linalg.norm(y, axis=1)
+    for metric, theirs in zip(
+        ("norm_mean", "norm_std", "norm_min", "norm_max"),
+        (norms.mean(), norms.std(), norms.min(), norms.max()),
+        strict=True,
+    ):
+        agrees("numpy", metric, theirs, rtol=1e-6)
+    agrees("numpy", "zero_rows", 2)
+    ranks = scipy.stats.spearmanr(norms, np.arange(n)).statistic
+    agrees("scipy", "norm_rank_correlation", ranks, atol=1e-6)
+    for name, rows in remedied(y, pca, whitening).items():
+        after = cosine_similarity(rows)[np.triu_indices(n, 1)].mean()
+        agrees("scikit-learn", "effect_mean_cosine", after, name, atol=1e-5)
+        agrees(RUDMAN, "effect_isoscore", published_isoscore(rows), name, atol=1e-5)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("data", ["GloVe", "random"])
+def test_the_package_isoscore_agrees(data, request, oracle):
+    """Of points and of what a remedy leaves of them."""
+    package = pytest.importorskip("IsoScore.IsoScore", reason="IsoScore is an oracle")
+    tables = [cloud(seed, 300, 9) for seed in range(9)]
+    if data == "GloVe":
+        tables = [request.getfixturevalue("glove_rows")(3000)[1]]
+    for x in tables:
+        values, y = measured(x)[0], x.astype(np.float64)
+        after = y - y.mean(axis=0)
+        top = np.linalg.svd(after, full_matrices=False)[2][:1]
+        for ours, rows in (
+            ("isoscore", y),
+            ("effect_isoscore/center", after),
+            ("effect_isoscore/all-but-the-top", after - after @ top.T @ top),
+        ):
+            metric, theirs = f"anisotropy.{ours.partition('/')[0]}", package.IsoScore(rows).item()
+            why = "√d in float32 there"
+            oracle.agrees("IsoScore", metric, values[ours], theirs, atol=3e-6, data=data, why=why)
+
+
+@pytest.mark.oracle
 @given(seed=st.integers(0, 10_000), n=st.integers(20, 200), d=st.integers(2, 8))
 @settings(deadline=None, max_examples=40)
-def test_against_dense_formulas(seed, n, d):
+def test_against_dense_formulas(oracle, seed, n, d):
     x = cloud(seed, n, d)
     values, _ = measured(x)
     y = x.astype(np.float64)
     u = y / np.linalg.norm(y, axis=1)[:, None]
     cosines = (u @ u.T)[~np.eye(n, dtype=bool)]
-    assert values["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-6)
-    assert values["mean_square_cosine"] == pytest.approx(np.square(cosines).mean(), abs=1e-6)
-    assert values["isoscore"] == pytest.approx(published_isoscore(y), abs=1e-5)
     sigma = np.linalg.svd(y, compute_uv=False)
     p = sigma / sigma.sum()
-    assert values["effective_rank"] == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
-    assert values["stable_rank"] == pytest.approx(np.square(sigma).sum() / sigma[0] ** 2, rel=1e-5)
     lam = np.sort(np.linalg.eigvalsh(np.cov(y.T)))[::-1]
-    assert values["participation_ratio"] == pytest.approx(lam.sum() ** 2 / np.square(lam).sum(), rel=1e-5)
-    assert values["top_share/1"] == pytest.approx(lam[0] / lam.sum(), rel=1e-5)
-    assert values["top_share/10"] == pytest.approx(1)
     slope = scipy.stats.linregress(np.log(np.arange(1, d + 1)), np.log(lam)).slope
-    assert values["alpha_req"] == pytest.approx(-slope, rel=1e-3)
     norms = np.linalg.norm(y, axis=1)
-    assert values["norm_rank_correlation"] == pytest.approx(
-        scipy.stats.spearmanr(norms, np.arange(n)).statistic, abs=1e-3
-    )
-    np.testing.assert_allclose(
-        [values[f"norm_{s}"] for s in ("mean", "std", "min", "max")],
-        [norms.mean(), norms.std(), norms.min(), norms.max()],
-        rtol=1e-5,
-    )
+    for name, source, theirs, rtol, atol in (
+        ("mean_cosine", ETHAYARAJH, cosines.mean(), 0, 1e-6),
+        ("mean_square_cosine", ETHAYARAJH, np.square(cosines).mean(), 0, 1e-6),
+        ("isoscore", RUDMAN, published_isoscore(y), 0, 1e-5),
+        ("effective_rank", GARRIDO, np.exp(-(p * np.log(p)).sum()), 1e-4, 0),
+        ("stable_rank", "numpy", np.square(sigma).sum() / sigma[0] ** 2, 1e-5, 0),
+        ("participation_ratio", GAO, lam.sum() ** 2 / (lam @ lam), 1e-5, 0),
+        ("top_share/1", "numpy", lam[0] / lam.sum(), 1e-5, 0),
+        ("alpha_req", "scipy", -slope, 1e-3, 0),
+        ("norm_rank_correlation", "scipy", scipy.stats.spearmanr(norms, np.arange(n)).statistic, 0, 1e-3),
+        ("norm_mean", "numpy", norms.mean(), 1e-5, 0),
+        ("norm_std", "numpy", norms.std(), 1e-5, 0),
+        ("norm_min", "numpy", norms.min(), 1e-5, 0),
+        ("norm_max", "numpy", norms.max(), 1e-5, 0),
+    ):
+        metric = f"anisotropy.{name.partition('/')[0]}"
+        oracle.agrees(source, metric, values[name], theirs, rtol=rtol, atol=atol)
+    assert values["top_share/10"] == pytest.approx(1)
 
 
 def self_cluster(x):

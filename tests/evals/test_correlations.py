@@ -9,7 +9,9 @@ from hypothesis import strategies as hs
 from scipy import stats
 
 from embreg.evals.correlations import counted_pearson, counted_spearman
-from embreg.evals.statistics import paired_bootstrap_p, smallest_bootstrap_p
+from embreg.evals.evidence import Pairs
+from embreg.evals.statistics import jackknife_changes
+from embreg.evals.suite import Statistic
 from embreg.registry.errors import UsageError
 
 BOTH = [(counted_spearman, stats.spearmanr), (counted_pearson, stats.pearsonr)]
@@ -46,32 +48,44 @@ def test_any_size(scale):
     assert counted_spearman(values * scale, counts) == pytest.approx(counted_spearman(values, counts))
 
 
-def test_the_p_value_is_the_share_of_draws_without_a_loss():
+def p_of(old, new, worse="lower") -> float:
+    """The p-value of a change of Spearman's correlation, of items that are free of each other."""
+    pairs = Pairs(old=old, new=new, statistic=Statistic(columns=("a", "b"), of=counted_spearman))
+    return pairs.p(worse, np.random.default_rng(0), 99)
+
+
+def test_what_each_item_adds_is_told_by_leaving_it_out():
+    """The jackknife of the difference of two correlations, against scipy on the items that are left."""
     rng = np.random.default_rng(0)
     truth = rng.standard_normal(30)
     old, new = (np.column_stack([truth, truth + s * rng.standard_normal(30)]) for s in (0.5, 0.9))
-    p = paired_bootstrap_p(old, new, counted_spearman, np.random.default_rng(1), worse="lower", resamples=400)
-    counts = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), size=400)
-    kept = 0
-    for count in counts:
-        before, after = (np.repeat(x, count, axis=0) for x in (old, new))
-        kept += stats.spearmanr(*before.T)[0] <= stats.spearmanr(*after.T)[0]
-    assert p == pytest.approx((1 + kept) / 401)
-    other = paired_bootstrap_p(
-        old, new, counted_spearman, np.random.default_rng(1), worse="higher", resamples=400
-    )
-    assert other == pytest.approx(1 - p + 2 / 401, abs=2 / 401)
-    assert 0 < p < 0.2
+
+    def change(kept):
+        return stats.spearmanr(*new[kept].T)[0] - stats.spearmanr(*old[kept].T)[0]
+
+    every = np.arange(30)
+    expected = [30 * change(every) - 29 * change(np.delete(every, i)) for i in every]
+    changes = jackknife_changes(old, new, counted_spearman)
+    assert changes == pytest.approx(expected, abs=1e-12)
+    assert p_of(old, new) == pytest.approx(stats.ttest_1samp(expected, 0, alternative="less").pvalue)
+    assert p_of(old, new, "higher") == 1.0
+    error = np.std(expected, ddof=1) / np.sqrt(30)
+    pairs = Pairs(old=old, new=new, statistic=Statistic(columns=("a", "b"), of=counted_spearman))
+    assert pairs.error == pytest.approx(error)
+    drawn = rng.multinomial(30, np.full(30, 1 / 30), size=4000).astype(float)
+    bootstrapped = (counted_spearman(new, drawn) - counted_spearman(old, drawn)).std()
+    assert error == pytest.approx(bootstrapped, rel=0.25), "another estimate of the same error"
 
 
 def test_equal_sides_show_nothing_and_a_collapse_shows():
     x = np.column_stack([np.arange(40.0), np.arange(40.0) ** 2])
     rng = np.random.default_rng(0)
-    assert paired_bootstrap_p(x, x, counted_spearman, rng, worse="lower", resamples=99) == 1
+    assert p_of(x, x) == 1
     noise = np.column_stack([x[:, 0], rng.standard_normal(40)])
-    assert paired_bootstrap_p(x, noise, counted_spearman, rng, worse="lower", resamples=999) == 0.001
+    assert p_of(x, noise) < 1e-4
     constant = np.column_stack([x[:, 0], np.ones(40)])
-    assert paired_bootstrap_p(x, constant, counted_spearman, rng, worse="lower", resamples=99) == 1
+    assert jackknife_changes(x, constant, counted_spearman) is None
+    assert p_of(x, constant) == 1
 
 
 @pytest.mark.parametrize("n", [12, 60])
@@ -81,10 +95,7 @@ def test_two_models_as_good_as_each_other_are_told_apart_as_often_as_alpha_says(
     for _ in range(400):
         truth = rng.standard_normal(n)
         score, old, new = (truth + s * rng.standard_normal(n) for s in (1, 0.8, 0.8))
-        before, after = np.column_stack([score, old]), np.column_stack([score, new])
-        rejected += (
-            paired_bootstrap_p(before, after, counted_spearman, rng, worse="lower", resamples=199) <= 0.05
-        )
+        rejected += p_of(np.column_stack([score, old]), np.column_stack([score, new])) <= 0.05
     assert 0.02 <= rejected / 400 <= 0.08
 
 
@@ -94,26 +105,20 @@ def test_a_loss_is_seen():
     for _ in range(60):
         truth = rng.standard_normal(350)
         score, old, new = (truth + s * rng.standard_normal(350) for s in (1, 0.6, 1.0))
-        before, after = np.column_stack([score, old]), np.column_stack([score, new])
-        seen += paired_bootstrap_p(before, after, counted_spearman, rng, worse="lower", resamples=199) <= 0.05
+        seen += p_of(np.column_stack([score, old]), np.column_stack([score, new])) <= 0.05
     assert seen > 48
 
 
 def test_few_items_can_show_little():
-    assert smallest_bootstrap_p(3) == pytest.approx(1 / 9)
-    assert smallest_bootstrap_p(1) == 1
-    assert smallest_bootstrap_p(50, resamples=999) == 0.001
-    for n in (2, 3):
+    for n in (1, 2, 3):
         x = np.column_stack([np.arange(n), np.arange(n)]).astype(float)
-        rng = np.random.default_rng(0)
-        p = paired_bootstrap_p(x, x * [1, -1], counted_spearman, rng, worse="lower", resamples=4000)
-        assert p > 0.9 * smallest_bootstrap_p(n)
+        pairs = Pairs(old=x, new=x * [1, -1], statistic=Statistic(columns=("a", "b"), of=counted_spearman))
+        assert pairs.smallest_p(999) == 0.5**n
+        assert pairs.p("lower", np.random.default_rng(0), 99) >= 0.5**n
 
 
 def test_refusals():
-    x, rng = np.ones((3, 2)), np.random.default_rng(0)
+    x = np.ones((3, 2))
     for wrong in (np.ones((2, 2)), np.ones(3), np.full((3, 2), np.nan), np.ones((0, 2))):
         with pytest.raises(UsageError):
-            paired_bootstrap_p(
-                wrong, x if wrong.ndim > 1 and len(wrong) else wrong, counted_spearman, rng, worse="lower"
-            )
+            jackknife_changes(wrong, x if wrong.ndim > 1 and len(wrong) else wrong, counted_spearman)

@@ -282,7 +282,7 @@ class TestAgainstTheBaseline:
         old, new = [1.0] * 100, [1.0] * 98 + [0.0] * 2
         result = paired(old, new, Check(metric="knn.purity@10", max_drop=Tolerance(abs=0.05)))
         assert (result.outcome, result.baseline) == (Outcome.PASSED, 1.0)
-        assert result.reason == "-.020 from 1"
+        assert result.reason == "-.020 from 1; can see a drop of .050"
 
     def test_large_and_significant(self) -> None:
         old, new = [1.0] * 100, [1.0] * 90 + [0.0] * 10
@@ -302,18 +302,30 @@ class TestAgainstTheBaseline:
         assert "not significant at 0.05" in result.reason
         assert paired(old, new, replace(check, alpha=1.0)).outcome is Outcome.FAILED
 
+    def test_what_it_could_have_seen(self) -> None:
+        """The normal form: (z of .95 + z of .8) standard errors, shared among the tests of the gate."""
+        rng = np.random.default_rng(0)
+        old = rng.uniform(size=400)
+        new = np.clip(old + rng.normal(0, 0.05, 400), 0, 1)
+        check = Check(metric="knn.purity@10", max_drop=Tolerance(abs=0.5))
+        error = (new - old).std(ddof=1) / 20
+        seen = paired(list(old), list(new), check).detectable
+        assert seen == pytest.approx(error * (stats.norm.ppf(0.95) + stats.norm.ppf(0.8)))
+        assert paired([0.5] * 9, [0.5] * 9, check).detectable is None
+        assert paired([1.0] * 100, [1.0] * 100, check).detectable == 0.05, "five losses of a fair coin"
+
     def test_direction_comes_from_the_metric(self) -> None:
         low, high = [0.0] * 100, [1.0] * 30 + [0.0] * 70
         check = Check(metric="knn.antihub", max_rise=Tolerance(rel=0.1))
         worse = paired(low, high, check, "antihub", "anti")
         better = paired(high, low, check, "antihub", "anti")
         assert (worse.outcome, better.outcome) == (Outcome.FAILED, Outcome.PASSED)
-        assert (better.p_value, better.reason) == (1.0, "-.300 from .300")
+        assert (better.p_value, better.reason) == (1.0, "-.300 from .300; can see a rise of .115")
 
     def test_gain_is_never_a_fault(self) -> None:
         old, new = [0.0] * 50, [1.0] * 50
         result = paired(old, new, Check(metric="knn.purity@10", max_drop=Tolerance(abs=0)))
-        assert (result.outcome, result.reason) == (Outcome.PASSED, "+1 from 0")
+        assert (result.outcome, result.reason) == (Outcome.PASSED, "+1 from 0; can see a drop of .100")
 
     def test_scores_are_permuted(self) -> None:
         random = np.random.default_rng(1)

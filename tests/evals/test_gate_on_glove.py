@@ -78,6 +78,6 @@ def test_a_rotation_passes_and_a_shuffle_does_not(
     assert total.value < total.baseline / 2
     for check in (total, semantic):
         assert check.p_value is not None
-        assert check.p_value < 1e-50
+        assert check.p_value < 1e-6
     assert f"over {total.n:,} items" in total.reason
     assert coverage.n == 19_544

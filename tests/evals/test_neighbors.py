@@ -64,6 +64,7 @@ def test_by_hand():
         "top1_cosine": [1, 1, 0.75, 0.75],
         "purity": [0.5, 0.5, 0, None],
         "reciprocity": [1, 0.5, 1, 0.5],
+        "counted_once": [0, 1, 2, 0],
         "class": ["x", "x", "y", None],
     }
 
@@ -114,9 +115,18 @@ def digits():
     return x.astype(np.float32), y
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_digits_against_scikit_learn(digits, metric):
+def test_digits_against_scikit_learn(digits, metric, oracle):
+    """Whole lists of neighbours. Of some digits the fifth and sixth are equally far, and either may stand."""
     from sklearn.neighbors import NearestNeighbors
+
+    def agrees(metric, theirs, **tolerance):
+        name = metric.partition("/")[0].partition("@")
+        ours = measures[metric].value
+        oracle.agrees(
+            "scikit-learn", f"neighbors.{name[0]}{name[1] and '@k'}", ours, theirs, data="digits", **tolerance
+        )
 
     x, y = digits
     space = Space(dim=64, metric=metric)
@@ -125,21 +135,23 @@ def test_digits_against_scikit_learn(digits, metric):
     model = NearestNeighbors(metric="cosine" if metric == "cosine" else "euclidean", algorithm="brute")
     distances, rows = model.fit(x.astype(float)).kneighbors(n_neighbors=5)
     same = (y[rows] == y[:, None]).mean(axis=1)
-    assert measures["purity@5"].value == pytest.approx(same.mean(), abs=2e-4)
-    assert measures["purity@5/8"].value == pytest.approx(same[y == 8].mean(), abs=2e-3)
+    ties = {"why": "ties of distance at the border of a list"}
+    agrees("purity@5", same.mean(), atol=2e-4, **ties)
+    agrees("purity@5/8", same[y == 8].mean(), atol=2e-3, **ties)
     assert measures["purity@5"].low < same.mean() < measures["purity@5"].high
     sizes = np.bincount(y)
     chance = (sizes * (sizes - 1)).sum() / len(y) / (len(y) - 1)
-    assert measures["purity_lift@5"].value == pytest.approx(measures["purity@5"].value / chance)
+    agrees("purity_lift@5", same.mean() / chance, rtol=3e-4, **ties)
     lists = [set(r) for r in rows.tolist()]
     mutual = np.mean([i in lists[j] for i, row in enumerate(rows.tolist()) for j in row])
-    assert measures["reciprocity@5"].value == pytest.approx(mutual, abs=1e-3)
-    unit = x / np.linalg.norm(x, axis=1)[:, None]
+    agrees("reciprocity@5", mutual, atol=1e-3, **ties)
+    unit = x.astype(float) / np.linalg.norm(x.astype(float), axis=1)[:, None]
     top1 = np.einsum("ij,ij->i", unit, unit[rows[:, 0]])
-    assert measures["top1_cosine"].value == pytest.approx(top1.mean(), abs=1e-5)
-    assert measures["top1_cosine/0.5"].value == pytest.approx(np.median(top1), abs=1e-4)
+    agrees("top1_cosine", top1.mean(), atol=1e-5, **ties)
+    agrees("top1_cosine/0.5", np.median(top1), atol=1e-4, **ties)
+    agrees("duplicate_rate", np.mean(top1 > 1 - 1e-6))
     gap = (distances[:, -1] - distances[:, 0]) if metric == "cosine" else np.diff(distances[:, [0, -1]] ** 2)
-    assert measures["margin@5/0.95"].value == pytest.approx(np.quantile(gap, 0.95), rel=1e-4)
+    agrees("margin@5/0.95", np.quantile(gap, 0.95), rtol=1e-4)
     columns = found.items.to_pydict()
     assert np.mean(columns["purity"]) == pytest.approx(measures["purity@5"].value)
     assert np.mean(columns["reciprocity"]) == pytest.approx(measures["reciprocity@5"].value)
@@ -166,6 +178,41 @@ def test_reciprocity_of_a_sample_agrees_with_the_whole(digits, monkeypatch):
     mutual = np.mean([i in lists[j] for i in asked for j in lists[i]])
     assert every["reciprocity@10"].value == pytest.approx(mutual, abs=1e-12)
     assert every["reciprocity@10"].n == 7000
+
+
+@pytest.mark.oracle
+def test_random_rows_against_scikit_learn(oracle):
+    """Without ties the lists are equal, and so is all that follows from them."""
+    from sklearn.metrics.pairwise import cosine_similarity
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(700, 12)).astype(np.float32), rng.integers(4, size=700)
+    measures, _ = measured(Subject(EmbeddingTable.from_arrays(None, x, attributes={"label": y})))
+    model = NearestNeighbors(metric="cosine", algorithm="brute").fit(x.astype(float))
+    distances, rows = model.kneighbors(n_neighbors=10)
+    lists = [set(r) for r in rows.tolist()]
+    sizes = np.bincount(y)
+    same = (y[rows] == y[:, None]).mean()
+    top1 = cosine_similarity(x.astype(float))[np.arange(700), rows[:, 0]]
+    wanted = {
+        "purity@k": (same, 1e-12),
+        "purity_lift@k": (same / ((sizes * (sizes - 1)).sum() / 700 / 699), 1e-12),
+        "reciprocity@k": (np.mean([i in lists[j] for i, row in enumerate(rows) for j in row]), 1e-12),
+        "top1_cosine": (top1.mean(), 1e-6),
+    }
+    for metric, (theirs, atol) in wanted.items():
+        ours = measures[metric.replace("@k", "@10")].value
+        oracle.agrees("scikit-learn", f"neighbors.{metric}", ours, theirs, atol=atol)
+    quantiles = np.quantile(distances[:, -1] - distances[:, 0], [0.05, 0.5, 0.95])
+    ours = [measures[f"margin@10/{q}"].value for q in (0.05, 0.5, 0.95)]
+    oracle.agrees("scikit-learn", "neighbors.margin@k", ours, quantiles, atol=1e-6)
+    # Copies tie with their originals in the lists of others, so they come last.
+    x[600:650] = x[:50] * 2
+    ours = measured(Subject(EmbeddingTable.from_arrays(None, x)))[0]["duplicate_rate"].value
+    cosines = cosine_similarity(x.astype(float)) - 2 * np.eye(700)
+    oracle.agrees("scikit-learn", "neighbors.duplicate_rate", ours, np.mean(cosines.max(axis=1) > 1 - 1e-6))
+    assert ours == 1 / 7
 
 
 def test_duplicates_are_found():

@@ -175,29 +175,79 @@ def run_of(table, judged, depth):
     }
 
 
-@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
-@pytest.mark.parametrize("depth", [100, 1000])
-def test_against_trec_eval(metric, depth):
-    """pytrec_eval (bindings of trec_eval 9) agrees to 1e-12 in every metric of every query."""
-    pytrec_eval = pytest.importorskip("pytrec_eval")
-    table, judged = random_case(1, metric=metric)
-    _, found = measured(Subject(table, dataset=qrels(*judged)), depth=depth)
+def told_by_trec_eval(table, judged, depth):
+    pytrec_eval = pytest.importorskip("pytrec_eval", reason="pytrec-eval-terrier is an oracle of this suite")
     nested = {}
     for q, item, grade in judged:
         nested.setdefault(q, {})[item] = grade
     wanted = {"ndcg_cut_10", "recall_10", "success_10", "recip_rank", "map"}
-    told = pytrec_eval.RelevanceEvaluator(nested, wanted).evaluate(run_of(table, judged, depth))
+    return pytrec_eval.RelevanceEvaluator(nested, wanted).evaluate(run_of(table, judged, depth))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("metric", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("depth", [100, 1000])
+def test_against_trec_eval(metric, depth, oracle):
+    """pytrec_eval (bindings of trec_eval 9) agrees to 1e-12 in every metric of every query.
+
+    Its reciprocal rank knows no cut: the ranks within ours are compared.
+    """
+    table, judged = random_case(1, metric=metric)
+    _, found = measured(Subject(table, dataset=qrels(*judged)), depth=depth)
+    told = told_by_trec_eval(table, judged, depth)
     scored = found.items.filter(pc.is_valid(found.items.column("ndcg"))).to_pylist()
     assert len(scored) >= 35
+    compare_with_trec_eval(oracle, scored, told)
     for row in scored:
-        want = told[row["item"]]
-        assert row["ndcg"] == pytest.approx(want["ndcg_cut_10"], abs=1e-12)
-        assert row["recall"] == pytest.approx(want["recall_10"], abs=1e-12)
-        assert row["hit"] == want["success_10"]
-        assert row["average_precision"] == pytest.approx(want["map"], abs=1e-12)
         first = row["first_rank"]
-        assert want["recip_rank"] == pytest.approx(1 / first if first else 0)
+        assert told[row["item"]]["recip_rank"] == pytest.approx(1 / first if first else 0)
         assert row["reciprocal_rank"] == (1 / first if first and first <= 10 else 0)
+
+
+#: Column of the items, and what trec_eval calls it.
+NAMES = (
+    ("ndcg@k", "ndcg", "ndcg_cut_10"),
+    ("recall@k", "recall", "recall_10"),
+    ("hit@k", "hit", "success_10"),
+    ("map", "average_precision", "map"),
+)
+
+
+def compare_with_trec_eval(oracle, scored, told, data="random"):
+    for metric, column, name in NAMES:
+        ours, theirs = [row[column] for row in scored], [told[row["item"]][name] for row in scored]
+        oracle.agrees("pytrec-eval-terrier", f"retrieval.{metric}", ours, theirs, atol=1e-12, data=data)
+    near = [row for row in scored if row["first_rank"] and row["first_rank"] <= 10]
+    oracle.agrees(
+        "pytrec-eval-terrier", "retrieval.mrr@k", [row["reciprocal_rank"] for row in near],
+        [told[row["item"]]["recip_rank"] for row in near], atol=1e-12, data=data,
+        why="of queries answered within the cut: trec_eval has none",
+    )  # fmt: skip
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_against_ir_measures(k, oracle):
+    """Its RR@k is that of MS MARCO, computed by itself; the others it asks of trec_eval."""
+    ir_measures = pytest.importorskip(
+        "ir_measures", reason="ir-measures is an oracle: install embreg[oracles]"
+    )
+    table, judged = random_case(3)
+    measures, found = measured(Subject(table, dataset=qrels(*judged)), k=k, cuts=(1,), depth=100)
+    scored = found.items.filter(pc.is_valid(found.items.column("ndcg"))).column("item").to_pylist()
+    judgements = [ir_measures.Qrel(q, item, grade) for q, item, grade in judged if q in scored]
+    ranked = [
+        ir_measures.ScoredDoc(q, item, score)
+        for q, answers in run_of(table, judged, 100).items()
+        for item, score in answers.items()
+        if q in scored
+    ]
+    names = {"mrr": "RR", "ndcg": "nDCG", "recall": "R", "hit": "Success"}
+    wanted = {name: ir_measures.parse_measure(f"{theirs}@{k}") for name, theirs in names.items()}
+    told = ir_measures.calc_aggregate(wanted.values(), judgements, ranked)
+    for name, measure in wanted.items():
+        own = measures[f"{name}@{k}"].value
+        oracle.agrees("ir-measures", f"retrieval.{name}@k", own, told[measure], atol=1e-12)
 
 
 def plainly(table, judged, k, depth):
@@ -222,8 +272,9 @@ def plainly(table, judged, k, depth):
     return out
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(("k", "depth"), [(1, 3), (5, 40), (10, 1000)])
-def test_against_the_definitions(k, depth, monkeypatch):
+def test_against_the_definitions(k, depth, monkeypatch, oracle):
     """In blocks of few queries as in one."""
     table, judged = random_case(2)
     want = plainly(table, judged, k, depth)
@@ -237,20 +288,35 @@ def test_against_the_definitions(k, depth, monkeypatch):
             assert got[q] == pytest.approx(values, abs=1e-12)
         columns = np.array([v[:5] for v in want.values()]).mean(axis=0)
         names = [f"ndcg@{k}", f"recall@{k}", f"hit@{k}", f"mrr@{k}", "map"]
-        assert [measures[name].value for name in names] == pytest.approx(columns.tolist(), abs=1e-12)
+        sources = (
+            "Järvelin & Kekäläinen 2002",
+            *["Manning et al. 2008"] * 2,
+            "Voorhees 1999",
+            "Manning et al. 2008",
+        )
+        for name, source, theirs in zip(names, sources, columns, strict=True):
+            metric = f"retrieval.{name.replace(f'@{k}', '@k')}"
+            oracle.agrees(f"formula of {source}", metric, measures[name].value, theirs, atol=1e-12)
         assert measures[f"ndcg@{k}"].low < columns[0] < measures[f"ndcg@{k}"].high
 
 
-def test_glove_finds_what_it_finds(glove_rows, gensim_data):
-    """The words that people find most similar, asked of real vectors."""
+@pytest.mark.oracle
+def test_glove_finds_what_it_finds(glove_rows, gensim_data, oracle):
+    """The words that people find most similar, asked of real vectors; trec_eval agrees on every query."""
     from embreg.registry.datasets import parse
 
     words, x = glove_rows(20_000)
     pairs = parse(gensim_data / "wordsim353.tsv", "pairs").to_pylist()
     grades = {(p["a"].lower(), p["b"].lower()): max(0, int(p["score"]) - 5) for p in pairs}
     judged = [(a, b, grade) for (a, b), grade in grades.items()]
-    subject = Subject(EmbeddingTable.from_arrays(words, x), dataset=qrels(*judged))
-    got = values_of(measured(subject)[0])
+    table = EmbeddingTable.from_arrays(words, x)
+    measures, found = measured(Subject(table, dataset=qrels(*judged)), depth=100)
+    got = values_of(measures)
+    scored = found.items.filter(pc.is_valid(found.items.column("ndcg"))).to_pylist()
+    there = set(words)
+    # A query is no answer to itself here; to trec_eval it would be one that is missed.
+    told = told_by_trec_eval(table, [j for j in judged if j[0] in there and j[0] != j[1]], 100)
+    compare_with_trec_eval(oracle, [row for row in scored if row["item"] in told], told, data="GloVe")
     assert 0.05 < got["ndcg@10"] < got["recall@100"] < 0.9
     assert got["hit@1"] <= got["hit@10"] <= got["hit@100"]
     assert 0.8 < got["coverage"] <= 1

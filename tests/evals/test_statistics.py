@@ -72,7 +72,6 @@ class TestFisherZ:
 class TestBootstrap:
     def test_constant_values_have_no_spread(self) -> None:
         assert st.bootstrap_mean([2.5] * 7, rng()) == (2.5, 2.5)
-        assert st.cluster_bootstrap_mean([2.5] * 4, [0, 0, 1, 1], rng()) == (2.5, 2.5)
 
     def test_few_distinct_values_are_drawn_from_the_same_law(self) -> None:
         """Two values, n=3: the mean of a resample is Binomial(3, 1/3) / 3, so its quantiles are."""
@@ -126,30 +125,73 @@ class TestBootstrap:
         assert np.array_equal(x, before)
 
 
-class TestClusterBootstrap:
+class TestTies:
     def test_by_hand(self) -> None:
-        """Clusters {1,1} and {0}: half the draws hold both (2/3), a quarter each 1 and 0."""
-        ends = st.cluster_bootstrap_mean([1, 1, 0], ["a", "a", "b"], rng(), resamples=4000)
-        assert ends == (0.0, 1.0)
-        middle = st.cluster_bootstrap_mean([1, 1, 0], ["a", "a", "b"], rng(), resamples=4000, confidence=0.4)
-        assert middle == pytest.approx((2 / 3, 2 / 3))
+        """x = 1, 1, 0 with ties {0, 1}, {0, 2}, {3, 4}: the first two share 0, five ties make m = 2.5 free.
 
-    def test_own_clusters_is_the_plain_bootstrap(self) -> None:
+        Apart from the mean they are 1/3, 1/3, -2/3: V = (1 + 1 + 4)/9 + 2/9 = 8/9, less than 3 sd^2 = 1.
+        """
+        ties = np.array([[0, 1], [0, 2], [3, 4]])
+        assert st.tied_error([1, 1, 0], ties) == pytest.approx(math.sqrt(8 / 9 * 2.5 / 1.5) / 3)
+        half = st.tied_error([1, 1, 0], ties) * stats.t.ppf(0.7, 1.5)
+        assert st.tied_mean([1, 1, 0], ties, 0.4) == pytest.approx((2 / 3 - half, 2 / 3 + half))
+        assert st.tied_mean([1, 1, 0], ties) == (0.0, 1.0)
+
+    @given(hs.integers(0, 1000), hs.integers(1, 2), hs.integers(2, 40))
+    @quick
+    def test_agrees_with_the_double_sum(self, seed: int, columns: int, n: int) -> None:
+        x, ties = rng(seed).standard_normal(n), rng(seed).integers(0, 12, size=(n, columns))
+        apart = x - x.mean()
+        share = np.array([[bool(set(a) & set(b)) for b in ties.tolist()] for a in ties.tolist()])
+        total, free = float(apart @ share @ apart), len(np.unique(ties)) / columns
+        plain = x.std(ddof=1) / math.sqrt(n)
+        expected = math.sqrt(total * free / (free - 1)) / n if total > 0 and free > 1 else 0.0
+        assert st.tied_error(x, ties) == pytest.approx(max(expected, plain), rel=1e-9)
+
+    def test_free_items_have_the_plain_error(self) -> None:
         x = rng(1).standard_normal(400)
-        plain = st.bootstrap_mean(x, rng(2), resamples=4000)
-        own = st.cluster_bootstrap_mean(x, np.arange(400), rng(3), resamples=4000)
-        assert own == pytest.approx(plain, abs=0.02)
+        ties = np.arange(800).reshape(400, 2)
+        assert st.tied_error(x, ties) == pytest.approx(st.mean_error(x))
+        assert st.paired_p(x * 0, x - 0.1, rng(), worse="lower", ties=ties) == pytest.approx(
+            stats.ttest_1samp(x - 0.1, 0, alternative="less").pvalue
+        )
 
     def test_repeated_items_do_not_narrow_it(self) -> None:
         x = rng(1).standard_normal(200)
-        copies, members = np.repeat(x, 25), np.repeat(np.arange(200), 25)
-        clustered = np.diff(st.cluster_bootstrap_mean(copies, members, rng(2), resamples=2000))
-        naive = np.diff(st.bootstrap_mean(copies, rng(2), resamples=2000))
-        assert clustered == pytest.approx(5 * naive, rel=0.12)
+        copies, members = np.repeat(x, 25), np.repeat(np.arange(200), 25)[:, None]
+        assert st.tied_error(copies, members) == pytest.approx(st.mean_error(x), rel=1e-9)
+
+    def test_everything_lost_is_as_many_coins_as_ties(self) -> None:
+        pairs = np.array([[i, j] for i in range(6) for j in range(6) if i != j])
+        old, new = np.ones(30), np.zeros(30)
+        assert st.paired_p(old, new, rng(), worse="lower", ties=pairs) == 0.5**6 == st.smallest_tied_p(pairs)
+        assert st.paired_p(new, old, rng(), worse="lower", ties=pairs) == 1.0
+        assert st.paired_p(new, old, rng(), worse="higher", ties=pairs) == 0.5**6
+
+    def test_all_wrong_or_all_right_are_as_many_trials_as_ties(self) -> None:
+        ties = np.array([[0], [0], [1], [1], [2]])
+        assert st.tied_mean([0] * 5, ties) == st.wilson(0, 3)
+        assert st.tied_mean([1] * 5, ties) == st.wilson(3, 3)
+        assert st.tied_mean([0.5] * 5, ties) == (0.5, 0.5)
 
     def test_lengths_differ(self) -> None:
-        with pytest.raises(UsageError, match="3 values in 2 cluster labels"):
-            st.cluster_bootstrap_mean([1, 2, 3], [0, 1], rng())
+        with pytest.raises(UsageError, match="3 values and the ties of 2"):
+            st.tied_mean([1, 0.5, 0], np.array([[0], [1]]))
+
+
+class TestChanges:
+    def test_of_a_mean_they_are_the_differences(self) -> None:
+        old, new = rng(1).standard_normal((2, 50, 1))
+        found = st.jackknife_changes(old, new, lambda x, counts: counts @ x[:, 0] / counts.sum(axis=1))
+        assert found == pytest.approx((new - old)[:, 0], abs=1e-9)
+
+
+class TestDetectable:
+    def test_by_hand(self) -> None:
+        assert st.detectable(0.01, 0.05) == pytest.approx(0.01 * (1.644854 + 0.841621), rel=1e-6)
+        assert st.detectable(0.01, 0.05, power=0.5) == pytest.approx(0.01 * 1.644854, rel=1e-6)
+        with pytest.raises(UsageError):
+            st.detectable(0.01, 1.0)
 
 
 class TestMcNemar:
@@ -283,12 +325,3 @@ def test_the_confidence_in_force_holds_inside_the_block_only() -> None:
             raise AssertionError
         assert st.normal_quantile() == pytest.approx(stats.norm.ppf(0.995))
     assert st.wilson(7, 10) == plain
-
-
-def test_clusters_that_are_all_wrong_or_all_right_are_as_many_trials() -> None:
-    clusters = [0, 0, 1, 1, 2]
-    rng = np.random.default_rng(0)
-    assert st.cluster_bootstrap_mean([0] * 5, clusters, rng) == st.wilson(0, 3)
-    assert st.cluster_bootstrap_mean([1] * 5, clusters, rng) == st.wilson(3, 3)
-    assert st.cluster_bootstrap_mean([0.5] * 5, clusters, rng) == (0.5, 0.5)
-    assert st.cluster_bootstrap_mean([1, 1], [3, 3], rng) == (1, 1)

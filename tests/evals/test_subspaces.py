@@ -54,11 +54,31 @@ def dense(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def agree(got: dict[str, float | str], want: dict[str, float]) -> None:
+ORACLES = {
+    "eigenspace_overlap": "formula of May et al. 2019",
+    "eigenspace_instability": "formula of Leszczynski et al. 2020",
+    "pip_loss": "formula of Yin & Shen 2018",
+    "pip_loss_relative": "formula of Yin & Shen 2018",
+}
+
+
+def agree(oracle, x: np.ndarray, y: np.ndarray, data: str = "random") -> None:
+    """Both as ``dense`` has it; a PIP loss in units of the largest that there could be."""
+    got, want = measured(x, y), dense(x, y)
     scale = want["pip_loss"] / want["pip_loss_relative"]
     for name, value in want.items():
         unit = scale if name == "pip_loss" else 1.0
-        assert got[name] == pytest.approx(value, rel=1e-6, abs=1e-7 * unit), name
+        why = "in units of |XX'| and |YY'|" if name == "pip_loss" else ""
+        oracle.agrees(
+            ORACLES[name],
+            f"drift.{name}",
+            got[name] / unit,
+            value / unit,
+            rtol=1e-6,
+            atol=1e-7,
+            data=data,
+            why=why,
+        )
 
 
 def cloud(seed: int, n: int, d: int) -> np.ndarray:
@@ -88,19 +108,31 @@ def test_by_hand():
     assert again == pytest.approx(got)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("widths", [(6, 6), (6, 4), (4, 6), (1, 1), (1, 3)])
 @pytest.mark.parametrize("noise", [0.1, 1.0, 30.0])
-def test_against_the_published_formulas(widths, noise):
+def test_against_the_published_formulas(oracle, widths, noise):
     x = cloud(0, 80, 6)[:, : widths[0]]
     y = np.resize((cloud(0, 80, 6) @ rotation(6, 1) + noise * cloud(2, 80, 6)), (80, 6))[:, : widths[1]]
-    agree(measured(x, y), dense(x, y))
+    agree(oracle, x, y)
 
 
-def test_rows_in_a_plane_count_by_their_rank():
+@pytest.mark.oracle
+def test_glove_against_the_published_formulas(oracle, glove_rows):
+    """Against a version without its first components, one of half the width and one of int8 numbers."""
+    x = glove_rows(500)[1].astype(np.float64)
+    top = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[2][:2]
+    step = np.abs(x).max(axis=1, keepdims=True) / 127
+    for y in (x - x.mean(axis=0) - x @ top.T @ top, x[:, :25], np.rint(x / step) * step):
+        agree(oracle, x, y, "GloVe")
+
+
+@pytest.mark.oracle
+def test_rows_in_a_plane_count_by_their_rank(oracle):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 9))
     y = np.hstack([x[:, :5], rng.normal(size=(60, 1))])
-    agree(measured(x, y), dense(x, y))
+    agree(oracle, x, y)
     assert measured(x, y)["eigenspace_overlap"] == pytest.approx(2 / 3, abs=1e-3)
 
 

@@ -45,20 +45,70 @@ def test_by_hand():
     assert (got.low, got.high) == (got.value, got.value)
 
 
+LEMMA_6 = "formula of Gretton et al. 2012, lemma 6"
+
+
+@pytest.mark.oracle
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000), m=st.integers(2, 12), d=st.integers(1, 4), shift=st.integers(0, 2))
-def test_against_the_definition(seed, m, d, shift):
+def test_against_the_definition(oracle, seed, m, d, shift):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(m, d)), rng.normal(size=(m, d)) + shift
     pooled = np.concatenate([x, y])
     gamma = 1 / median_square(pooled)
     got = found(x, y)
-    assert got.value == pytest.approx(unbiased(x, y, gamma), abs=1e-9)
+    oracle.agrees(LEMMA_6, "drift.mmd", got.value, unbiased(x, y, gamma), atol=1e-9)
     # The pooled null: γ is that of all rows, whichever set they are dealt into.
     draws = np.random.default_rng(0).permuted(np.tile(np.repeat([1.0, 0.0], m), (199, 1)), axis=1) > 0
     null = [unbiased(pooled[a], pooled[~a], gamma) for a in draws[:40]]
     fewer = found(x, y, permutations=40)
-    assert fewer.p == pytest.approx((1 + sum(v >= got.value - 1e-9 for v in null)) / 41)
+    theirs = (1 + sum(v >= got.value - 1e-9 for v in null)) / 41
+    oracle.agrees(
+        "formula of Phipson & Smyth 2010", "drift.mmd_p", fewer.p, theirs, atol=1e-12, why="of the same deals"
+    )
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("data", ["GloVe", "random"])
+def test_against_scikit_learn_and_scipy(data, request, oracle):
+    """The kernel of scikit-learn, and scipy's permutations: they are others, so p is within four errors."""
+    pairwise = pytest.importorskip("sklearn.metrics.pairwise", reason="scikit-learn is an oracle")
+    from scipy.spatial.distance import pdist
+    from scipy.stats import permutation_test
+
+    if data == "GloVe":
+        # Words of nearly equal frequency: hardly a difference.
+        rows = request.getfixturevalue("glove_rows")(8100)[1].astype(float)
+        x, y = rows[8000:8040], rows[8060:8100]
+    else:
+        rng = np.random.default_rng(1)
+        x, y = rng.normal(size=(40, 3)), rng.normal(size=(40, 3)) + 0.4
+    pooled, m = np.concatenate([x, y]), len(x)
+    kernel = pairwise.rbf_kernel(pooled, gamma=1 / np.median(pdist(pooled, "sqeuclidean")))
+
+    def statistic(a, b):
+        a, b = a.astype(int), b.astype(int)
+        within = sum(kernel[np.ix_(z, z)].sum() - np.trace(kernel[np.ix_(z, z)]) for z in (a, b))
+        return within / (m * (m - 1)) - 2 * kernel[np.ix_(a, b)].mean()
+
+    own = np.arange(m)
+    got = found(x, y, permutations=1999)
+    oracle.agrees("scikit-learn", "drift.mmd", got.value, statistic(own, own + m), atol=1e-9, data=data)
+    told = permutation_test(
+        (own, own + m), statistic, permutation_type="independent", n_resamples=1999, alternative="greater",
+        rng=np.random.default_rng(2),
+    )  # fmt: skip
+    error = np.sqrt(2 * told.pvalue * (1 - told.pvalue) / 1999)
+    oracle.agrees(
+        "scipy",
+        "drift.mmd_p",
+        got.p,
+        told.pvalue,
+        atol=4 * error,
+        data=data,
+        why="other deals, four standard errors",
+    )
+    assert 0.01 < got.p < 0.9
 
 
 @settings(deadline=None, max_examples=20)

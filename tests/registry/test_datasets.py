@@ -152,6 +152,33 @@ def test_encoding_is_the_callers_choice(tmp_path):
         ("qrels", "q 0 d\n", "line 1: 3 columns where 4 are needed"),
         ("qrels", "q 0 d 1\nq 0 e 1.5\n", "line 2, column 4: the relevance '1.5' is no whole number"),
         ("qrels", "q 0 d 1\nq 0 d 0\n", "line 2: 'd' was already judged for 'q' on line 1"),
+        ("analogies", ": s\na b c d\n: \t\ne f g h\n", "line 3: a section without a name"),
+        ("pairs", "a\tb\t8,5\nc\td\t1\n", "line 1, column 3: the score '8,5' is not a number"),
+        ("pairs", "a b 1\nc d 1_0\n", "line 2, column 3: the score '1_0' is not a number"),
+        ("pairs", "a b 1_0\nc d 2\n", "line 1, column 3: the score '1_0' is not a number"),
+        ("pairs", "a b 1\nc d -infinity\n", "line 2, column 3: the score '-infinity' is not a number"),
+        ("pairs", "a b 1\nc d 1e999\n", "line 2, column 3: the score '1e999' is not a number"),
+        ("pairs", "nan nan nan\na b 1\n", "line 1, column 3: the score 'nan' is not a number"),
+        ("pairs", "a\t b \t1\nc\t \t2\n", "line 2: 2 columns where 3 are needed"),
+        ("pairs", 'a,b,1\n"",d,5\n', "line 2, column 1: nothing in it"),
+        ("labels", "a,x\n,y\n", "line 2, column 1: nothing in it"),
+        ("labels", "a,x\nb,\n", "line 2, column 2: nothing in it"),
+        ("labels", "a x\nb\nc y\n", "line 2: 1 column where 2 are needed: id, label"),
+        ("labels", "a\tx\n\ty\n", "line 2: 1 column where 2 are needed: id, label"),
+        ("labels", "a\tx\nb\ty\tz\nc\tx\n", "line 2: 3 columns where 2 are needed: id, label"),
+        ("labels", "a\tx\r\n\r\na\tx\r\n", "line 3, column 1: id 'a' is already on line 1"),
+        ("positives", "a\tb\nc\n", "line 2: 1 column where 2 are needed: id, id"),
+        ("positives", "a,b\nc,\n", "line 2, column 2: nothing in it"),
+        (
+            "qrels",
+            "q 0 d 1\nq 0 e\n",
+            "line 2: 3 columns where 4 are needed: query, iteration, item, relevance",
+        ),
+        ("qrels", "q 0 d 1\nq 0\n", "line 2: 2 columns where 4 are needed"),
+        ("qrels", "q 0 d 1\nq 0 e nan\n", "line 2, column 4: the relevance 'nan' is no whole number"),
+        ("qrels", "q 0 d 1\nq 0 e 1e2\n", "line 2, column 4: the relevance '1e2' is no whole number"),
+        ("qrels", "q 0 d 9999999999\n", "line 1, column 4: the relevance '9999999999' is no whole number"),
+        ("qrels", "q 0 d ２\n", "line 1, column 4: the relevance '２' is no whole number"),
     ],
 )
 def test_what_is_wrong_and_where(tmp_path, kind, text, message):
@@ -181,6 +208,79 @@ def test_missing_file_and_unknown_kind(tmp_path):
     with pytest.raises(UnknownChoice) as error:
         parse(tmp_path / "nowhere.txt", "pair")
     assert "pairs" in error.value.hint
+
+
+def test_judgements_of_three_columns_are_sent_to_their_header(tmp_path):
+    with pytest.raises(InputError) as error:
+        parse(write(tmp_path, "q\td\t1\n"), "qrels")
+    assert "query-id corpus-id score" in error.value.hint
+
+
+def test_long_ids_are_kept_and_shown_short(tmp_path):
+    long = "x" * 10_240
+    text = f"{long}\ty\nb\ty\n"
+    assert parse(write(tmp_path, text), "labels").column("id")[0].as_py() == long
+    with pytest.raises(InputError) as error:
+        parse(write(tmp_path, f"{text}{long}\tz\n"), "labels")
+    assert "line 3, column 1: id 'xxx" in error.value.message
+    assert len(error.value.message) < 400 + len(str(tmp_path))
+    for kind, lines in (
+        ("qrels", f"{long} 0 {long} 1\n" * 2),
+        ("qrels", f"q 0 d {long}\n"),
+        ("pairs", f"a b 1\na b {long}\n"),
+        ("analogies", f": s\n{long} {long}\n"),
+    ):
+        with pytest.raises(InputError) as error:
+            parse(write(tmp_path, lines), kind)
+        assert len(error.value.message) < 600 + len(str(tmp_path))
+
+
+def test_halves_of_letters_are_no_text(tmp_path):
+    """UTF-7 can spell them; no store of text holds them."""
+    with pytest.raises(InputError, match=r"data\.txt: holds what is no Unicode text"):
+        parse(write(tmp_path, "a x+2AA-\nb y\n"), "labels", encoding="utf-7")
+
+
+def test_files_of_other_systems(tmp_path):
+    """A byte order mark, CRLF, UTF-16, latin-1: the same rows."""
+    text = "id\tlabel\nnaïve\tx\nb\ty\n"
+    told = [{"id": "naïve", "label": "x"}, {"id": "b", "label": "y"}]
+    for data, encoding in (
+        (b"\xef\xbb\xbf" + text.encode(), "utf-8"),
+        (text.replace("\n", "\r\n").encode(), "utf-8"),
+        (text.encode("utf-16"), "utf-16"),
+        (text.encode("latin-1"), "latin-1"),
+    ):
+        assert parse(write(tmp_path, data), "labels", encoding=encoding).to_pylist() == told
+    with pytest.raises(InputError, match="line 2: byte 0xef is not utf-8"):
+        parse(write(tmp_path, text.encode("latin-1")), "labels")
+    with pytest.raises(InputError, match="line 1: byte 0xff is not utf-8"):
+        parse(write(tmp_path, text.encode("utf-16")), "labels")
+
+
+PIECES = st.sampled_from(
+    [b"a", b"b c", b"\t", b" ", b",", b"\n", b"\r\n", b'"', b"1", b"nan", b": s", b"#", b"\xff", b"\x00",
+     b"\x1b[2J", b"id\tlabel\n", b"query-id\tcorpus-id\tscore\n", b"q 0 d 1\n", "é\u2028".encode(),
+     b"\xef\xbb\xbf"]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("name", ["data.txt", "data.csv"])
+@settings(deadline=None, max_examples=150)
+@given(pieces=st.lists(PIECES, max_size=24))
+def test_any_bytes_are_rows_or_an_error_with_its_place(tmp_path_factory, kind, name, pieces):
+    path = write(tmp_path_factory.mktemp("fuzz"), b"".join(pieces), name)
+    try:
+        table = parse(path, kind)
+    except InputError as error:
+        assert error.message.startswith(f"{path}: ")
+        assert error.message.isprintable()
+        place = error.message.removeprefix(f"{path}: ")
+        assert place.startswith(("line ", "the file is empty", "no ")), place
+    else:
+        assert table.schema == SCHEMAS[kind]
+        assert table.num_rows > 0
 
 
 def test_messages_are_printable(tmp_path):
@@ -231,6 +331,10 @@ def test_qrels_of_both_layouts(tmp_path):
             "line 3: 'd' was already judged for 'q' on line 2",
         ),
         ("q\td\t1\n", "line 1: 3 columns where 4 are needed: query, iteration, item, relevance"),
+        ("query-id\tcorpus-id\tscore\nq\td\t1\nq\t\t1\n", "line 3: 2 columns where 3 are needed"),
+        ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", "line 2, column 3: the relevance '1.0' is no whole"),
+        ("query-id\tcorpus-id\tscore\nq\td\tinf\n", "line 2, column 3: the relevance 'inf' is no whole"),
+        ("\ufeffquery-id\tcorpus-id\tscore\r\nq\td\t-\r\n", "line 2, column 3: the relevance '-' is no"),
     ],
 )
 def test_what_is_wrong_in_qrels_of_beir(tmp_path, text, message):

@@ -191,7 +191,10 @@ def test_the_life_of_an_index(family: Family, words: EmbeddingTable, blobs: Blob
     built = life.build(small)
     trained_rows = ROWS if family.trained else None
     can_add, can_remove = "a" in family.can, "r" in family.can
-    assert built.traits == Traits(can_add=can_add, can_remove=can_remove, trained_rows=trained_rows)
+    cosine = family.metric == "cosine"
+    assert built.traits == Traits(
+        can_add=can_add, can_remove=can_remove, trained_rows=trained_rows, directions=cosine
+    )
     assert built.recall is not None
     assert built.recall >= family.recall
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from embreg import EmbeddingTable, Registry, connect
+from embreg import EmbeddingTable, Registry, connect, evaluate
 from embreg.cli import main
 from embreg.evals.deriving import derive
 from embreg.registry.errors import EmbeddingNotFound, EmbregError
@@ -73,6 +73,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         registry.add_dependent("search", "words@production", note="load it again")
         registry.add_dataset("pairs", folder / "pairs.tsv", "pairs")
         derive(registry, "words@1", "center", name="centred")
+        evaluate(registry, "words@3", suites=["neighbors"])
         verdict(registry, "words@2", "words@1")
     return folder
 
@@ -140,6 +141,8 @@ WRITES: dict[str, tuple[str, str, Callable[[Shell], None]]] = {
     "dependent done": ("dependent done search", "external.done", nothing),
     "dependent rm": ("dependent rm search", "external.removed", nothing),
     "dataset add": ("dataset add more pairs.tsv --kind pairs", "dataset.added", nothing),
+    "dataset rm": ("dataset rm pairs", "dataset.removed", nothing),
+    "compare": ("compare words@1 words@2 --suite hubness", "run.recorded", nothing),
     "eval": ("eval words@1 --suite hubness", "run.recorded", nothing),
     "drift": ("drift words@1 words@2", "run.recorded", nothing),
     "gate": ("gate words@2", "run.recorded gate.passed", nothing),
@@ -164,8 +167,11 @@ READS = {
     "index search": "index search flat 3",
     "apply": "apply centred a.npy -o out.npy",
     "lineage": "lineage words@1",
+    "items": "items words@3 --worst 3",
+    "suites show": "suites show hubness",
     "dependent list": "dependent list",
     "dataset list": "dataset list",
+    "dataset show": "dataset show pairs",
     "metrics": "metrics words",
     "du": "du",
     "verify": "verify",
@@ -179,6 +185,8 @@ IDLE = [
     "db upgrade",
     "register words c.npy",
     "index rebuild --stale",
+    "dataset add pairs pairs.tsv --kind pairs",
+    "dataset add more pairs.tsv --kind pairs --dry-run",
     "gc --dry-run",
     "gc",
     "prune words --keep 1 --dry-run",
