@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
 
     def run(*words: str, code: int = 0) -> str:
         with contextlib.chdir(tmp_path):
-            env = {"EMBREG_REGISTRY": None, "EMBREG_DEBUG": "1"}
+            env = {"EMBREG_REGISTRY": None, "EMBREG_DEBUG": "1", "COLUMNS": "200"}
             done = CliRunner(env=env).invoke(main, words)
         assert done.exit_code == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr

@@ -112,7 +112,7 @@ def test_how_a_gate_judges_a_metric() -> None:
 
 
 def run(*words: str, code: int = 0) -> Result:
-    done = CliRunner(env={"EMBREG_DEBUG": "1"}).invoke(main, ["suites", *words])
+    done = CliRunner(env={"EMBREG_DEBUG": "1", "COLUMNS": "200"}).invoke(main, ["suites", *words])
     assert done.exit_code == code, done.output
     return done
 
