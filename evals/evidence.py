@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,14 +22,15 @@ from ..registry.builtin import is_builtin
 from ..registry.errors import did_you_mean, printable
 from .config import Check, best
 from .figures import named
+from .jackknife import jackknife_changes, left_out_together
 from .statistics import (
     Ties,
     is_binary,
-    jackknife_changes,
     mean_error,
     paired_p,
     smallest_p,
     smallest_tied_p,
+    tied_degrees,
     tied_error,
     tied_p,
 )
@@ -57,7 +59,7 @@ class Missing:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Pairs:
     """The values of the items that two versions scored, in one order.
 
@@ -82,10 +84,8 @@ class Pairs:
 
     def smallest_p(self, permutations: int) -> float:
         """Return a bound that the p-value of so many items cannot fall below, whatever they do."""
-        if self.statistic is not None:
+        if self._tied is not None:
             return smallest_tied_p(self._tied)
-        if self.ties is not None:
-            return smallest_tied_p(self.ties)
         return smallest_p(self.old[:, 0], self.new[:, 0], permutations=permutations)
 
     @property
@@ -94,27 +94,50 @@ class Pairs:
         return self.statistic is None and is_binary(self.old) and is_binary(self.new)
 
     @property
-    def _tied(self) -> Ties:
-        return np.arange(len(self))[:, None] if self.ties is None else self.ties
+    def testable(self) -> bool:
+        """Whether it is known what each item adds to the change: a statistic may be undefined without one."""
+        return self._changes is not None
+
+    @cached_property
+    def _cells(self) -> tuple[NDArray[np.int64], Ties]:
+        return left_out_together(np.arange(len(self))[:, None] if self.ties is None else self.ties)
+
+    @property
+    def _tied(self) -> Ties | None:
+        """The ties of ``_changes``; None where none of them depend on each other."""
+        return self.ties if self.statistic is None else self._cells[1]
+
+    @cached_property
+    def _changes(self) -> Floats | None:
+        """What each item, or cell of items, adds to the change; None where that is undefined."""
+        if self.statistic is None:
+            moved: Floats = (self.new - self.old)[:, 0]
+            return moved
+        return jackknife_changes(self.old, self.new, self.statistic.of, self._cells[0])
 
     @property
     def error(self) -> float:
-        """The standard error of the change, over draws of the items."""
-        if self.statistic is None:
-            moved = (self.new - self.old)[:, 0]
-            return mean_error(moved) if self.ties is None else tied_error(moved, self.ties)
-        changes = jackknife_changes(self.old, self.new, self.statistic.of)
-        return 0.0 if changes is None else tied_error(changes, self._tied)
+        """The standard error of the change, over draws of the items; 0 where it is not known."""
+        if self._changes is None:
+            return 0.0
+        return mean_error(self._changes) if self._tied is None else tied_error(self._changes, self._tied)
+
+    @property
+    def degrees(self) -> float | None:
+        """The degrees of freedom of the t test of these items; None where another test is made."""
+        return None if self._tied is None else tied_degrees(self._tied)
 
     def p(self, worse: Literal["lower", "higher"], rng: np.random.Generator, permutations: int) -> float:
-        """Return the one-sided p-value that the new values are worse than the old ones."""
-        if self.statistic is None:
+        """Return the one-sided p-value that the new values are worse than the old ones.
+
+        It is 1, and means nothing, where the items are not ``testable``.
+        """
+        if self.statistic is None or self._tied is None:
             old, new = self.old[:, 0], self.new[:, 0]
             return paired_p(old, new, rng, worse=worse, ties=self.ties, permutations=permutations)
-        changes = jackknife_changes(self.old, self.new, self.statistic.of)
-        if changes is None:
+        if self._changes is None:
             return 1.0
-        return tied_p(-changes if worse == "lower" else changes, self._tied)
+        return tied_p(-self._changes if worse == "lower" else self._changes, self._tied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +153,16 @@ def detectable(pairs: Pairs, alpha: float) -> float | None:
 
     It is found with a power of .8, if what comes scatters about the change as what was seen does. Where
     items are right or wrong, it is no less than what the exact test asks for. None where no item
-    moved, or where an alpha of 1 lets the size of a change decide.
+    moved, where an alpha of 1 lets the size of a change decide, or one of 0 lets nothing.
     """
-    if alpha >= 1:
+    if not 0 < alpha < 1:
         return None
     error = pairs.error
-    least = 0.0
-    if pairs.binary and pairs.ties is None:
-        least = math.ceil(math.log2(1 / alpha)) / len(pairs)
+    # So many items must be lost, and none won, for as many fair coins to be as rare as alpha.
+    least = math.ceil(-math.log2(alpha)) / len(pairs) if pairs.binary else 0.0
     if not error and not least:
         return None
-    return max(least, _detectable(error, alpha))
+    return max(least, _detectable(error, alpha, degrees=pairs.degrees))
 
 
 def about(run: RunRecord, suite: Suite) -> dict[str, str]:
@@ -236,7 +258,8 @@ def pairs_of(
         return Missing("the reference is a version against itself")
     if metric.item is None and metric.statistic is None:
         return Missing("the metric has no values per item")
-    new = _scored(run, measure.value, measure.labels, metric, items)
+    groups = {name for group in metric.ties for name in group}
+    new = _scored(run, measure.value, measure.labels, metric, items, groups)
     if isinstance(new, Missing):
         return new
     old = _scored(reference.run, reference.value, measure.labels, metric, items)
@@ -280,27 +303,32 @@ def comparable(run: RunRecord, baseline: Sequence[RunRecord]) -> RunRecord | Mis
 
 
 def _scored(
-    run: RunRecord, value: float, labels: Mapping[str, str], metric: Metric, items: Items
+    run: RunRecord,
+    value: float,
+    labels: Mapping[str, str],
+    metric: Metric,
+    items: Items,
+    besides: AbstractSet[str] = frozenset(),
 ) -> pa.Table | Missing:
-    """Return the scored items behind a measure: the column ``item``, then those of its values."""
+    """Return the scored items behind a measure: the columns ``item`` and ``besides``, and its values."""
     table = items(run.items) if run.items else None
+    if table is None:
+        return Missing(f"no items are kept of {run.version}")
     single = metric.independent or str(metric.item)
     columns = (single,) if metric.statistic is None else metric.statistic.columns
-    needed = {"item", *columns, *(name for group in metric.ties for name in group)}
-    if table is None or not needed <= set(table.column_names):
-        return Missing(f"no items are kept of {run.version}")
     for label, wanted in labels.items():
         own = [f"{column}[{label}={wanted}]" for column in columns]
         if set(own) <= set(table.column_names):
             columns = tuple(own)
         elif label in table.column_names and (label, wanted) != _TOTAL:
             table = table.filter(pc.equal(table.column(label).cast(pa.string()), wanted))
+    if lacking := sorted({"item", *columns, *besides} - set(table.column_names)):
+        return Missing(f"the items of {run.version} have no column '{printable(lacking[0], 60)}'")
     values = [table.column(column).cast(pa.float64()) for column in columns]
     kept = [pc.is_finite(column).fill_null(False) for column in values]
     item = table.column("item").cast(pa.large_string())
     named = {"item": item} | {str(i): column for i, column in enumerate(values)}
-    tied = {name: table.column(name) for group in metric.ties for name in group}
-    scored = pa.table(named | tied).filter(reduce(pc.and_, kept))
+    scored = pa.table({name: table.column(name) for name in besides} | named).filter(reduce(pc.and_, kept))
     off = abs(_value(_values(scored), metric.statistic) - value) if len(scored) else math.inf
     # Compared so that an undefined value is off too.
     if not off <= _ROUNDING * max(1.0, abs(value)):

@@ -236,9 +236,11 @@ def _tried(case: _Case, tests: int, rng: np.random.Generator) -> _Case:
     if case.pairs is None:
         return case
     alpha = case.check.alpha
-    permutations = min(_MOST_PERMUTATIONS, max(9_999, math.ceil(10 * tests / alpha)))
+    permutations = math.ceil(min(_MOST_PERMUTATIONS, max(9_999, 10 * tests / alpha)))
     if tests * case.pairs.smallest_p(permutations) > alpha:
         return replace(case, untested=f"{len(case.pairs):,} items can show no loss at {alpha:g}")
+    if not case.pairs.testable:
+        return replace(case, untested="undefined once some of the items are left out")
     p = case.pairs.p(_worse(case.metric), rng, permutations)
     return replace(case, p=p, detectable=detectable(case.pairs, alpha / tests))
 

@@ -161,7 +161,7 @@ def tested(metric: Metric, suite: Suite) -> str:
         ideal = best(metric)
         return "by bounds only" if ideal is None else f"by bounds, and by its distance from {ideal:g}"
     if metric.statistic is not None:
-        told = f"item by item, {_listed(metric.statistic.columns)} resampled"
+        told = f"item by item, {_listed(metric.statistic.columns)} left out in turn"
     elif metric.item is not None:
         told = f"item by item, the mean of {_listed((metric.item,))}"
     else:

@@ -46,9 +46,10 @@ def side_by_side(
     A value stands beside another's only if suite version, dataset contents and parameters are the same; of
     several runs on one dataset that of the first version counts which most of the others can be held
     against, the newest of these. Where a metric follows from its items, the items that both versions
-    scored are tested in pairs (McNemar's exact test for right and wrong, else sign flips or a bootstrap),
-    two-sided, and Holm adjusts over all tests of all rows and versions. What a suite says of a version
-    against a baseline is shown for a baseline that is the first version, and not tested.
+    scored are tested in pairs (McNemar's exact test for right and wrong, else sign flips; a t test where
+    items depend on each other, or the metric is no mean), two-sided, and Holm adjusts over all tests of all
+    rows and versions. What a suite says of a version against a baseline is shown for a baseline that is the
+    first version, and not tested.
 
     Args:
         runs: by version, each oldest first; the first version is the reference.
@@ -216,7 +217,7 @@ def _tested(drafts: Sequence[_Draft], rng: np.random.Generator, alpha: float) ->
     A test that could not come below alpha, whatever the items did, is not made, and spares the others.
     """
     asked = sum(len(draft.pairs) for draft in drafts)
-    permutations = min(_MOST_PERMUTATIONS, max(_LEAST_PERMUTATIONS, math.ceil(10 * asked / alpha)))
+    permutations = math.ceil(min(_MOST_PERMUTATIONS, max(_LEAST_PERMUTATIONS, 10 * asked / alpha)))
     found: dict[tuple[int, int], float | Missing] = {
         (at, i): two_sided(pairs, rng, permutations, least=alpha / asked)
         for at, draft in enumerate(drafts)
@@ -258,6 +259,8 @@ def two_sided(
         return Missing(f"{len(pairs):,} items are too few to show a difference")
     if moved == 0:
         return 1.0
+    if not pairs.testable:
+        return Missing("undefined once some of the items that both versions scored are left out")
     return min(1.0, 2 * pairs.p("lower" if moved < 0 else "higher", rng, permutations))
 
 

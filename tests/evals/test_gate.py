@@ -400,7 +400,7 @@ class TestPairing:
         ("old", "new", "values", "told"),
         [
             (None, items([0] * 40, "right"), (1.0, 0.0), "no items are kept of e@2"),
-            (items([1] * 40, "wrong"), items([0] * 40, "right"), (1.0, 0.0), "no items are kept"),
+            (items([1] * 40, "wrong"), items([0] * 40, "right"), (1.0, 0.0), "have no column 'right'"),
             (items([1] * 40, "right"), items([0] * 40, "right"), (0.9, 0.0), "do not average"),
             (items([1] * 4, "right"), items([0] * 4, "right"), (1.0, 0.0), "4 items can show no loss"),
             (items([1] * 9, "right"), items([0] * 40, "right"), (1.0, 0.0), "only 9 of 40 items"),
@@ -414,6 +414,15 @@ class TestPairing:
         assert (result.outcome, result.p_value) == (Outcome.FAILED, None)
         assert "no paired test" in result.reason
         assert told in result.reason
+
+    @pytest.mark.parametrize("alpha", [1e-310, 5e-324])
+    def test_an_alpha_next_to_nothing(self, alpha: float) -> None:
+        """Few items can show no loss then, and the size decides; 2,000 may."""
+        check = Check(metric="knn.purity@10", max_drop=Tolerance(abs=0.05), alpha=alpha)
+        few, many = (paired([1.0] * n, [0.0] * n, check) for n in (100, 2000))
+        assert (few.outcome, many.outcome) == (Outcome.FAILED, Outcome.FAILED)
+        assert "can show no loss" in few.reason
+        assert many.p_value == 0
 
     def test_a_metric_without_items(self) -> None:
         check = Check(metric="words.coverage", max_drop=Tolerance(abs=0.01))

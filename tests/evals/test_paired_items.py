@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embreg.evals.config import Check, Tolerance
 from embreg.evals.evidence import Missing, Reference, pairs_of
 from embreg.evals.gate import CheckResult, judge
+from embreg.evals.side_by_side import two_sided
 from embreg.evals.subject import DatasetTable, Subject
-from embreg.evals.suite import Findings, Suite
+from embreg.evals.suite import Findings, Measure, Suite
 from embreg.evals.suites import analogies, quantization, similarity
 from embreg.registry.datasets import parse
 from embreg.registry.tables import EmbeddingTable
@@ -134,6 +136,48 @@ def test_pairs_that_only_one_version_knows_do_not_excuse_a_loss(glove_rows: Rows
     assert result.p_value == 1
     assert result.outcome == "failed"
     assert "only one version scored" in result.reason
+
+
+def test_a_collapse_that_leaves_one_item_out_of_the_statistic_is_not_excused() -> None:
+    """All cosines but one are equal: without that one there is no correlation, and chance is not known."""
+    rng = np.random.default_rng(0)
+    names = [f"w{i}" for i in range(200)]
+    score = np.arange(200.0)
+    told = {"v1": score + 20 * rng.standard_normal(200), "v2": np.ones(200)}
+    told["v2"][7] = 0.9
+    spearman = similarity.SUITE.metric("spearman")
+    assert spearman is not None
+    assert spearman.statistic is not None
+    items, runs = {}, {}
+    for name, predicted in told.items():
+        items[name] = pa.table({"item": names, "a": names, "b": [f"{w}!" for w in names], "score": score,
+                                "predicted": predicted})  # fmt: skip
+        value = float(spearman.statistic.of(np.column_stack([score, predicted]), np.ones((1, 200)))[0])
+        found = Findings(measures=[Measure("spearman", value, 200)])
+        runs[name] = record(similarity.SUITE, found, name)
+    check = Check(metric="similarity.spearman", max_drop=Tolerance(abs=0.01))
+    suites = {"similarity": similarity.SUITE}
+    (result,) = judge([check], suites, [runs["v2"]], [runs["v1"]], items.get, rng)
+    assert (result.outcome, result.p_value) == ("failed", None)
+    assert "no paired test: undefined once some of the items are left out" in result.reason
+    before = Reference(value=runs["v1"].measures[0].value, run=runs["v1"])
+    pairs = pairs_of(runs["v2"], runs["v2"].measures[0], before, spearman, items.get)
+    assert not isinstance(pairs, Missing)
+    assert isinstance(two_sided(pairs, rng, 99), Missing)
+    # What ties the items is told by those of the candidate: a baseline that was measured before is as good.
+    items["v1"] = items["v1"].drop_columns(["a", "b"])
+    (result,) = judge([check], suites, [runs["v2"]], [runs["v1"]], items.get, rng)
+    assert "undefined once" in result.reason
+
+
+def test_a_method_is_paired_without_the_plain_one(glove_rows: Rows, gensim_data: Path) -> None:
+    words, vectors = glove_rows(1_000)
+    rows = parse(gensim_data / "questions-words.txt", "analogies")
+    dataset = DatasetTable(name="google", kind="analogies", rows=rows)
+    subject = Subject(EmbeddingTable.from_arrays(words, vectors), dataset=dataset)
+    found = analogies.run(subject, analogies.Params(methods=("3cosavg",)), np.random.default_rng(0))
+    assert "accuracy" not in found.items.column_names
+    assert unpaired(analogies.SUITE, found) == []
 
 
 @pytest.mark.parametrize(

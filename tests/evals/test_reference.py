@@ -91,7 +91,7 @@ def test_how_a_gate_judges_a_metric() -> None:
         "by size only": metric(),
         "by bounds only": metric(Better.NEITHER, item="x"),
         "item by item, the mean of 'x'": metric(item="x"),
-        "item by item, 'a', 'b' resampled": metric(statistic=statistic),
+        "item by item, 'a', 'b' left out in turn": metric(statistic=statistic),
         "item by item, the mean of 'x' (of 'y', whose items are independent)": metric(
             item="x", independent="y"
         ),

@@ -9,6 +9,7 @@ from hypothesis import strategies as hs
 from scipy import stats
 
 from embreg.evals import statistics as st
+from embreg.evals.jackknife import jackknife_changes
 from embreg.registry.errors import UsageError
 
 quick = settings(deadline=None, max_examples=60)
@@ -168,6 +169,24 @@ class TestTies:
         assert st.paired_p(new, old, rng(), worse="lower", ties=pairs) == 1.0
         assert st.paired_p(new, old, rng(), worse="higher", ties=pairs) == 0.5**6
 
+    def test_few_items_that_differ_are_as_many_coins(self) -> None:
+        """Questions with pairs of their own: three losses among a thousand are McNemar's 1/8."""
+        ties = np.arange(2000).reshape(1000, 2)
+        for moved in (1, 3, 5):
+            loss = np.zeros(1000)
+            loss[:moved] = 1
+            assert st.tied_p(loss, ties) == pytest.approx(st.mcnemar_exact(moved, 0))
+        assert st.smallest_tied_p(ties[:3]) == 1 / 8
+        random = rng(3)
+        for moved in (3, 4, 7, 12):
+            signs = random.choice([-1.0, 1.0], (600, moved))
+            losses = np.pad(signs, ((0, 0), (0, 1000 - moved)))
+            assert np.mean([st.tied_p(loss, ties) <= 0.05 for loss in losses]) <= 0.085
+        assert st.smallest_tied_p(np.arange(5000)[:, None]) > 0
+
+    def test_questions_with_pairs_of_their_own_are_trials_themselves(self) -> None:
+        assert st.tied_mean([1, 1, 1], np.arange(6).reshape(3, 2)) == st.wilson(3, 3)
+
     def test_all_wrong_or_all_right_are_as_many_trials_as_ties(self) -> None:
         ties = np.array([[0], [0], [1], [1], [2]])
         assert st.tied_mean([0] * 5, ties) == st.wilson(0, 3)
@@ -182,7 +201,7 @@ class TestTies:
 class TestChanges:
     def test_of_a_mean_they_are_the_differences(self) -> None:
         old, new = rng(1).standard_normal((2, 50, 1))
-        found = st.jackknife_changes(old, new, lambda x, counts: counts @ x[:, 0] / counts.sum(axis=1))
+        found = jackknife_changes(old, new, lambda x, counts: counts @ x[:, 0] / counts.sum(axis=1))
         assert found == pytest.approx((new - old)[:, 0], abs=1e-9)
 
 
@@ -192,6 +211,13 @@ class TestDetectable:
         assert st.detectable(0.01, 0.05, power=0.5) == pytest.approx(0.01 * 1.644854, rel=1e-6)
         with pytest.raises(UsageError):
             st.detectable(0.01, 1.0)
+
+    def test_few_degrees_of_freedom_see_less(self) -> None:
+        expected = 0.01 * (stats.t.ppf(0.95, 4) + stats.t.ppf(0.8, 4))
+        assert st.detectable(0.01, 0.05, degrees=4) == pytest.approx(expected)
+
+    def test_a_tiny_alpha(self) -> None:
+        assert st.detectable(1.0, 1e-300) == pytest.approx(37.0471 + 0.841621, rel=1e-5)
 
 
 class TestMcNemar:

@@ -94,6 +94,13 @@ def test_the_number_of_queries_is_the_users(large: Registry) -> None:
     assert kept(large) == ["neighbors.300", "neighbors.3000"]
 
 
+def test_a_graph_of_another_rule_is_not_taken_for_the_whole(large: Registry, monkeypatch) -> None:
+    """What is kept was sampled; where the rule has become to ask every row, it is computed anew."""
+    assert len(opened(large, Watch()).neighbors(5).queries) == 2000
+    monkeypatch.setattr(subject_module, "WHOLE_GRAPH_ROWS", 5000)
+    assert opened(large, Watch()).neighbors(5).whole
+
+
 def test_runs_with_another_number_of_queries_are_other_runs(large: Registry) -> None:
     told = []
     (rule,) = evaluate(large, "large", suites=["hubness"], progress=lambda *step: told.append(step))

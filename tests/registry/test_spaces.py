@@ -22,7 +22,7 @@ from embreg.registry import probes
 from embreg.registry.blobs import BlobStore
 from embreg.registry.errors import Conflict, CorruptBlob, InputError, Refused, UsageError
 from embreg.registry.manifest import Manifest, canonical_json
-from embreg.registry.types import Relation, Repair
+from embreg.registry.types import Relation, Repair, Space
 
 ROWS, DIM = 30, 8
 
@@ -626,3 +626,16 @@ def test_a_manifest_with_probes_names_them(probed: Registry) -> None:
     shown = probed.table("docs").probes
     assert shown is not None
     assert np.array_equal(shown.take(shown.lookup(INPUTS)), PROBES)
+
+
+def test_a_table_in_memory_says_what_its_space_is(registry: Registry) -> None:
+    x = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    space = Space(dim=4, metric="dot", kind="item", model="m-1", tags={"team": "search"})
+    version = registry.register("items", EmbeddingTable.from_arrays(None, x, space=space)).version
+    assert (version.space.metric, version.space.kind, version.space.model) == ("dot", "item", "m-1")
+    assert version.space.tags == {"team": "search"}
+    plain = registry.register("items", EmbeddingTable.from_arrays(None, x + 1)).version
+    assert plain.space.metric == "dot", "what a table does not say stays what it was"
+    table = EmbeddingTable.from_arrays(None, x + 2, space=space)
+    said = registry.register("items", table, metric="l2").version
+    assert said.space.metric == "l2", "what the call says comes first"
