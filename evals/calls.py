@@ -33,6 +33,11 @@ What = str | Plain
 Params = Mapping[str, Mapping[str, Any]]
 
 
+def listed(names: Sequence[str] | None) -> Sequence[str] | None:
+    """Return names as a list: a text alone is one name, not its letters."""
+    return [names] if isinstance(names, str) else names
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """Something to measure as it was given: a reference, or vectors with a name and perhaps ids."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..registry.errors import InputError
+from ..registry.errors import InputError, UsageError
 from .config import best
 from .floor import Floor, measure_floor
 from .runner import Session, drift, make_params, suite_named
@@ -79,7 +79,12 @@ def drift_floor(
     Raises:
         NotFound: no such version.
         InputError: there is too little to halve.
+        UsageError: ``like`` names one of the two.
     """
+    compared = {registry.resolve(ref).digest for ref in (old, new)}
+    if itself := [ref for ref in like if registry.resolve(ref).digest in compared]:
+        hint = "name versions that ought to equal the first, and are neither of the two"
+        raise UsageError(f"{itself[0]} is one of the two that are compared", hint=hint)
     chosen: dict[str, Any] = {"params": params, "seed": seed, "confidence": confidence, "force": force}
     run = drift(registry, old, new, **chosen, progress=progress)
     alike = tuple(drift(registry, old, ref, **chosen, progress=progress) for ref in like)

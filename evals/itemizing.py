@@ -103,6 +103,11 @@ class Candidates:
     missing: str = ""
     hint: str = ""
 
+    @property
+    def called(self) -> str:
+        """The run where one was asked for by its number, else the version."""
+        return f"run {self.text}" if self.text.isdecimal() else self.ref
+
     def require(self) -> Sequence[RunRecord]:
         """Return the runs.
 
@@ -195,7 +200,7 @@ def _pair(old: Candidates, new: Candidates) -> tuple[RunRecord, RunRecord | None
         return found[0]
     if not found:
         old.require()
-        told = f"no items of {new.ref} can be held against those of {old.ref}"
+        told = f"no items of {new.called} can be held against those of {old.called}"
         raise NotFound(f"{told}: {'; '.join(reasons)}")
     choices = [f"embreg items {old.text} {new.text}{_options(run)}" for run, _ in found]
     told = f"{old.ref} and {new.ref} have {len(found)} runs in common"
@@ -210,7 +215,7 @@ def _beside(run: RunRecord, old: Candidates) -> RunRecord | Missing:
     """
     same = [other for other in old.runs if other.suite == run.suite]
     if not same:
-        return Missing(f"there are no items of {run.suite} of {old.ref}")
+        return Missing(f"there are no items of {run.suite} of {old.called}")
     found = comparable(run, [other for other in same if other.baseline_digest == run.baseline_digest] or same)
     if not isinstance(found, Missing):
         if found.id == run.id:

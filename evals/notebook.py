@@ -15,7 +15,7 @@ import numpy as np
 
 from ..registry.errors import UsageError, printable
 from . import comparing, runner
-from .calls import Params, Settings, Side, What, is_registry, notes, only, opened, ready, runs_of
+from .calls import Params, Settings, Side, What, is_registry, listed, notes, only, opened, ready, runs_of
 from .plain import Ids
 from .plain_data import Datasets, LabelsOf
 from .results import Compared, Run, Runs
@@ -138,6 +138,7 @@ def evaluate(
         NotFound: no such registry, version or dataset.
     """
     registry, what = _measured_one(what, ref, registry)
+    suites = listed(suites)
     sides = [Side(what=what, name=name, ids=ids)]
     if baseline is not None:
         sides.append(Side(what=baseline, name="baseline", ids=baseline_ids))
@@ -322,7 +323,7 @@ def compare(
     """
     if what and is_registry(what[0]):
         registry, what = only(registry, what[0]), what[1:]
-    sides = _compared(what, ids)
+    sides, suites = _compared(what, ids), listed(suites)
     asked = Settings(
         suites=suites, datasets=datasets, labels=labels, params=params, seed=seed, metric=metric,
         progress=progress,

@@ -408,7 +408,8 @@ def _on_datasets(planned: Plan, material: Material) -> list[Plan]:
     own = [replace(planned, dataset=d, missing=stand_ins.lack(d)) for d in fitting]
     if not own and kind in planned.suite.needs:
         how = material.ask_dataset.format(kind=kind)
-        own = [replace(planned, missing=f"needs a dataset of kind {kind} ({how})")]
+        why = filter(None, (f"needs a dataset of kind {kind} ({how})", stand_ins.short(planned.suite)))
+        own = [replace(planned, missing="; ".join(why))]
     besides = stand_ins.besides.get(planned.suite.name, ())
     more = [replace(planned, dataset=d, missing=stand_ins.lack(d)) for d in besides if d.kind == kind]
     return (own or [planned]) + more

@@ -44,10 +44,17 @@ class StandIns:
         kind = suite.dataset_kind
         if not self.wanted or not (kind in suite.needs or suite.builtin):
             return None
-        found = next((s.dataset for s in builtin.sets() if s.dataset.kind == kind), None)
+        found = self._of(kind)
         if found is None or self._labelled(kind, params) or self.lack(found):
             return None
         return found
+
+    def short(self, suite: Suite) -> str:
+        """Return why none serves a suite of a table that has some of the words; nothing where it has none."""
+        found = self._of(suite.dataset_kind) if self.wanted else None
+        if found is None or not self._covered(builtin.find(found.name).rows, found.kind):
+            return ""
+        return self.lack(found)
 
     def lack(self, dataset: Dataset) -> str:
         """Return why a dataset does not fit the table; nothing where it does, or is not built in."""
@@ -56,6 +63,9 @@ class StandIns:
         rows = builtin.find(dataset.name).rows
         covered = self._covered(rows, dataset.kind)
         return "".join(scarce(dataset.name, covered, rows.num_rows, "it is English"))
+
+    def _of(self, kind: str | None) -> Dataset | None:
+        return next((s.dataset for s in builtin.sets() if s.dataset.kind == kind), None)
 
     def _labelled(self, kind: str | None, params: Any) -> bool:
         """Whether labels are asked for, and the rows have some of their own."""

@@ -17,6 +17,7 @@ Lines end at a line feed only, words at ASCII blanks only: words may hold U+0085
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
@@ -255,12 +256,27 @@ def _text(path: Path, encoding: str) -> str:
         line = data.count(b"\n", 0, exc.start) + 1
         raise InputError(
             f"{_shown(path)}: line {line}: byte 0x{data[exc.start]:02x} is not {exc.encoding}",
-            hint="name the encoding of the file: --encoding latin-1",
+            hint=_readable(data),
         ) from exc
     except (LookupError, ValueError) as exc:
         raise UsageError(
             f"unknown encoding '{printable(encoding)}'", hint="such as utf-8, latin-1, utf-16"
         ) from exc
+
+
+#: How files of gzip, bzip2, zstd, xz and zip begin.
+_PACKED: Final = (b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"PK\3\4")
+
+
+def _readable(data: bytes) -> str:
+    """Return how bytes that are no text of the encoding asked for may be read."""
+    if data.startswith(_PACKED):
+        return "it is compressed: unpack it first"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "name the encoding of the file: --encoding utf-16"
+    if b"\0" in data:
+        return "it is no text: a dataset is a text file"
+    return "name the encoding of the file: --encoding latin-1"
 
 
 def _google(lines: list[_Line]) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from embreg.evals.config import load_config
 from embreg.evals.itemizing import items
 from embreg.evals.standins import StandIns
 from embreg.registry import builtin
-from embreg.registry.errors import DatasetNotFound
+from embreg.registry.errors import DatasetNotFound, NotFound
 from embreg.registry.types import RunRecord
 
 ANALOGIES, LABELS, PAIRS = (f"builtin/english/{kind}" for kind in ("analogies", "labels", "pairs"))
@@ -98,6 +98,23 @@ def test_numbered_rows_are_asked_nothing(registry: Registry) -> None:
     for suite, kind in (("analogies", "analogies"), ("similarity", "pairs"), ("retrieval", "qrels")):
         assert runs[suite].reason.startswith(f"needs a dataset of kind {kind} ('embreg dataset add")
     assert runs["probe"].reason.startswith("no labels")
+
+
+def test_a_table_that_has_some_of_the_words_is_told_why_none_serves(registry: Registry) -> None:
+    registry.register("few", table([*(str(i) for i in range(50)), "gift", "present"]))
+    (run,) = evaluate(registry, "few", suites=["similarity"])
+    assert run.reason == (
+        "needs a dataset of kind pairs ('embreg dataset add NAME FILE --kind pairs'); "
+        f"only 0% of '{PAIRS}' is in the vocabulary (1 of 104): it is English"
+    )
+
+
+def test_runs_of_two_suites_are_told_apart_by_their_numbers(registry: Registry) -> None:
+    registry.register("docs", table([str(i) for i in range(60)]))
+    first, second = evaluate(registry, "docs", suites=["hubness", "neighbors"])
+    told = f"no items of run {second.id} can be held against those of run {first.id}"
+    with pytest.raises(NotFound, match=f"{told}: there are no items of neighbors of run {first.id}"):
+        items(registry, str(first.id), str(second.id))
 
 
 def test_a_set_that_is_asked_for_and_is_not_covered_is_skipped_with_the_reason(registry: Registry) -> None:

@@ -107,6 +107,8 @@ def test_equals_say_how_far_chance_goes(versions: Registry) -> None:
     for name in ("neighbor_overlap@10", "semantic_displacement", "norm_shift"):
         assert report.furthest(by_name[name]) == alike[name]
     assert report.run.version == "v@2" and report.alike[0].version == "v@3"
+    with pytest.raises(UsageError, match="v@1 is one of the two"):
+        drift_floor(versions, "v@1", "v@2", like=["v@1"])
     with pytest.raises(InputError, match="no floor: 30 shared rows"):
         drift_floor(versions, "v@1", "v@4")
 

@@ -106,6 +106,13 @@ def numbers(run: RunRecord) -> dict[tuple[str, str], tuple[Any, ...]]:
     return told
 
 
+def test_one_suite_may_be_named_as_a_text(filled: Registry) -> None:
+    assert [run.suite for run in embreg.evaluate(vectors(), suites="hubness")] == ["hubness"]
+    assert [run.suite for run in embreg.evaluate("words@1", suites="hubness", registry=filled)] == ["hubness"]
+    compared = embreg.compare("words@1", "words@2", suites="hubness", registry=filled)
+    assert {run.suite for runs in compared.runs.values() for run in runs} == {"hubness"}
+
+
 def assert_same(plain: Run, registered: Run) -> None:
     assert (plain.status, plain.reason) == (registered.status, registered.reason)
     assert numbers(plain) == numbers(registered)

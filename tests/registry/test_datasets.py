@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,21 @@ def test_files_of_other_systems(tmp_path):
         parse(write(tmp_path, text.encode("latin-1")), "labels")
     with pytest.raises(InputError, match="line 1: byte 0xff is not utf-8"):
         parse(write(tmp_path, text.encode("utf-16")), "labels")
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (gzip.compress(b"cat\tdog\t7\n"), "it is compressed: unpack it first"),
+        ("cat\tdog\t7\n".encode("utf-16"), "--encoding utf-16"),
+        (bytes(range(256)), "it is no text"),
+        ("fiancé bride 8\n".encode("latin-1"), "--encoding latin-1"),
+    ],
+)
+def test_what_is_no_utf_8_is_told_how_it_may_be_read(tmp_path: Path, data: bytes, hint: str) -> None:
+    with pytest.raises(InputError, match="is not utf-8") as error:
+        parse(write(tmp_path, data), "pairs")
+    assert hint in error.value.hint
 
 
 PIECES = st.sampled_from(
