@@ -165,7 +165,7 @@ def detectable(pairs: Pairs, alpha: float) -> float | None:
     return max(least, _detectable(error, alpha, degrees=pairs.degrees))
 
 
-def about(run: RunRecord, suite: Suite) -> dict[str, str]:
+def run_labels(run: RunRecord, suite: Suite) -> dict[str, str]:
     """Return what a run is about, by the labels that pick it: its ``dataset``, its ``index``."""
     index = run.params.get("index") if Need.INDEX in suite.needs else None
     named_so = {"dataset": run.dataset, "index": index}
@@ -177,7 +177,7 @@ def runs_of(check: Check, suite: Suite, candidate: Sequence[RunRecord]) -> list[
 
     Of several runs on one dataset and index the last counts.
     """
-    runs = {tuple(about(run, suite).items()): run for run in candidate if run.suite == check.suite}
+    runs = {tuple(run_labels(run, suite).items()): run for run in candidate if run.suite == check.suite}
     if not runs:
         return Missing(f"{check.suite} was not run")
     for label in RUN_LABELS & check.labels.keys():

@@ -21,24 +21,21 @@ from .evidence import (
     Missing,
     Pairs,
     Reference,
-    about,
     detectable,
     measure_of,
     pairs_of,
     reference_of,
+    run_labels,
     runs_of,
 )
 from .figures import change, number, p_value
-from .statistics import holm
+from .statistics import holm, permutations_for
 from .suite import Better
 
 if TYPE_CHECKING:
     from ..registry.types import MeasureRecord, RunRecord
     from .config import Check
     from .suite import Metric, Suite
-
-#: A gate of very many tests at a very small alpha stops here.
-_MOST_PERMUTATIONS = 99_999
 
 
 class Outcome(StrEnum):
@@ -206,7 +203,7 @@ def _case(
     items: Items,
 ) -> _Case:
     measure = measure_of(run, check, metric)
-    labels = dict(check.labels if isinstance(measure, Missing) else measure.labels) | about(run, suite)
+    labels = dict(check.labels if isinstance(measure, Missing) else measure.labels) | run_labels(run, suite)
     case = _Case(check=check, metric=metric, labels=labels, measure=measure)
     if check.tolerance is None or isinstance(measure, Missing):
         return case
@@ -236,7 +233,7 @@ def _tried(case: _Case, tests: int, rng: np.random.Generator) -> _Case:
     if case.pairs is None:
         return case
     alpha = case.check.alpha
-    permutations = math.ceil(min(_MOST_PERMUTATIONS, max(9_999, 10 * tests / alpha)))
+    permutations = permutations_for(tests, alpha)
     if tests * case.pairs.smallest_p(permutations) > alpha:
         return replace(case, untested=f"{len(case.pairs):,} items can show no loss at {alpha:g}")
     if not case.pairs.testable:

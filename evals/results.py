@@ -14,7 +14,7 @@ from ..registry.errors import NotFound, UsageError, printable
 from ..registry.types import RunRecord
 from .comparison import Comparison
 from .config import Check
-from .evidence import RUN_LABELS, Missing, about, measure_of
+from .evidence import RUN_LABELS, Missing, measure_of, run_labels
 from .figures import named
 from .report import documents
 from .report.results import comparison_html, comparison_text, runs_html, runs_text
@@ -147,7 +147,7 @@ class Runs(tuple[Run, ...]):
             suite_named(suite)
             there = ", ".join(dict.fromkeys(run.suite for run in self)) or "none"
             raise NotFound(f"no run of {suite} among these", hint=f"there are: {there}")
-        known = [about(run, suite_named(suite)) for run in own]
+        known = [run_labels(run, suite_named(suite)) for run in own]
         found = [run for run, on in zip(own, known, strict=True) if asked.items() <= on.items()]
         if len(found) == 1:
             return found[0]

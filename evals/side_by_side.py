@@ -19,7 +19,7 @@ from .evidence import Items, Missing, Pairs, Reference, pairs_of
 from .figures import named
 from .glance import at_a_glance
 from .lineup import Lined, lined_up, topics
-from .statistics import holm
+from .statistics import holm, permutations_for
 from .suite import Better
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..registry.types import MeasureRecord, RunRecord
     from .suite import Metric, Suite
 
-_LEAST_PERMUTATIONS, _MOST_PERMUTATIONS = 9_999, 99_999
 _Key = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -217,7 +216,7 @@ def _tested(drafts: Sequence[_Draft], rng: np.random.Generator, alpha: float) ->
     A test that could not come below alpha, whatever the items did, is not made, and spares the others.
     """
     asked = sum(len(draft.pairs) for draft in drafts)
-    permutations = math.ceil(min(_MOST_PERMUTATIONS, max(_LEAST_PERMUTATIONS, 10 * asked / alpha)))
+    permutations = permutations_for(asked, alpha)
     found: dict[tuple[int, int], float | Missing] = {
         (at, i): two_sided(pairs, rng, permutations, least=alpha / asked)
         for at, draft in enumerate(drafts)

@@ -29,6 +29,8 @@ Ties = NDArray[np.int64]
 CONFIDENCE = 0.95
 _confidence = ContextVar("confidence", default=CONFIDENCE)
 
+#: A family of very many tests at a very small alpha stops at the second.
+_LEAST_PERMUTATIONS, _MOST_PERMUTATIONS = 9_999, 99_999
 #: Random numbers drawn at a time.
 _BLOCK = 1 << 21
 #: Up to this many distinct values, how often each one is drawn is drawn instead of every item.
@@ -89,7 +91,7 @@ class Sums:
         return self._mean, math.sqrt(self._apart / (self._n - 1) / self._n)
 
 
-def about(mean: float, error: float, low: float = -math.inf, high: float = math.inf) -> Interval:
+def normal_interval(mean: float, error: float, low: float = -math.inf, high: float = math.inf) -> Interval:
     """Return the normal interval of a mean with a standard error, cut to what it can be."""
     half = normal_quantile() * error
     return max(mean - half, low), min(mean + half, high)
@@ -393,6 +395,11 @@ def detectable(error: float, alpha: float, *, power: float = 0.8, degrees: float
 
     law = norm() if degrees is None else t(degrees)
     return error * float(law.isf(_share(alpha)) + law.ppf(_share(power)))
+
+
+def permutations_for(tests: int, alpha: float) -> int:
+    """Return how many permutations a family of tests needs: ten times what Holm's smallest alpha asks for."""
+    return math.ceil(min(_MOST_PERMUTATIONS, max(_LEAST_PERMUTATIONS, 10 * tests / alpha)))
 
 
 def holm(pvalues: ArrayLike) -> Floats:

@@ -25,7 +25,7 @@ from ...registry.errors import UsageError
 from ...registry.vectors import split, unit_rows
 from .. import isotropy, spectrum
 from ..moments import Moments
-from ..statistics import about
+from ..statistics import normal_interval
 from ..suite import Absent, Better, Findings, Measure, Metric, Skipped, Suite
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ def _directions(moments: Moments) -> Iterator[Measure | Absent]:
         for metric in (MEAN_COSINE, MEAN_SQUARE_COSINE, SELF_CLUSTER):
             yield Absent(metric.name, "a single row has no pairs")
         return
-    low, high = about(moments.mean_cosine, _cosine_error(moments), -1.0, 1.0)
+    low, high = normal_interval(moments.mean_cosine, _cosine_error(moments), -1.0, 1.0)
     yield Measure(MEAN_COSINE.name, min(max(moments.mean_cosine, -1.0), 1.0), n, low=low, high=high)
     yield Measure(MEAN_SQUARE_COSINE.name, min(max((squares - n) / (n * (n - 1)), 0.0), 1.0), n)
     if d == 1:
@@ -403,7 +403,7 @@ def _quantiles(cosines: Floats) -> Iterator[Measure | Absent]:
 
 def _norms(subject: Subject, moments: Moments) -> Iterator[Measure | Absent]:
     n = moments.n_unit
-    low, high = about(moments.norm_mean, moments.norm_std / math.sqrt(n), 0.0)
+    low, high = normal_interval(moments.norm_mean, moments.norm_std / math.sqrt(n), 0.0)
     yield Measure(NORM_MEAN.name, moments.norm_mean, n, low=low, high=high)
     yield Measure(NORM_STD.name, moments.norm_std, n)
     yield Measure(NORM_MIN.name, moments.norm_min, n)

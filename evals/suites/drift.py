@@ -34,7 +34,7 @@ from ...registry.vectors import hash_ids
 from .. import geometry, turnover, twosample
 from ..geometry import Geometry
 from ..shared import Floats, Shared
-from ..statistics import about, bootstrap_mean, mean_error
+from ..statistics import bootstrap_mean, mean_error, normal_interval
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
 from ..turnover import Turnover
 
@@ -308,7 +308,9 @@ def _moves_found(shared: Shared, moves: Geometry) -> list[Measure | Absent]:
             found.append(Absent(metric.name, geometry.widths_differ(shared)))
             continue
         mean = float(rows.mean())
-        low, high = about(mean, mean_error(rows), float(metric.low or 0.0), float(metric.high or 0.0))
+        low, high = normal_interval(
+            mean, mean_error(rows), float(metric.low or 0.0), float(metric.high or 0.0)
+        )
         found.append(Measure(metric.name, mean, shared.n, low=low, high=high))
     for name, value in moves.scalars.items():
         found.append(Absent(name, value) if isinstance(value, str) else Measure(name, value, shared.n))

@@ -26,7 +26,7 @@ from ...registry.errors import UnknownChoice, UsageError
 from ...registry.vectors import row_norms, split, unit_rows
 from .. import codecs, knn
 from ..codecs import Codec, Unfit
-from ..statistics import Sums, about, bootstrap_mean
+from ..statistics import Sums, bootstrap_mean, normal_interval
 from ..suite import Absent, Better, Findings, Measure, Metric, Suite
 
 if TYPE_CHECKING:
@@ -353,9 +353,9 @@ def _bound(task: _Task, truth: NDArray[np.float64]) -> NDArray[np.float64]:
 def _measures(task: _Task, codec: Codec, passage: _Passage) -> Iterator[Measure]:
     n, space, labels = len(task.subject.valid), task.subject.space, {"codec": codec.name}
     (moved, error), (cosine, scatter) = passage.distortion, passage.cosine
-    low, high = about(moved, error, 0.0)
+    low, high = normal_interval(moved, error, 0.0)
     yield Measure(DISTORTION.name, moved, n, labels, low, high)
-    low, high = about(cosine, scatter, -1.0, 1.0)
+    low, high = normal_interval(cosine, scatter, -1.0, 1.0)
     yield Measure(COSINE_MEAN.name, min(cosine, 1.0), n, labels, low, high)
     yield Measure(COSINE_MIN.name, passage.cosine_min, n, labels)
     yield Measure(BYTES.name, float(codec.bytes), n, labels)

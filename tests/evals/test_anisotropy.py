@@ -21,6 +21,8 @@ from embreg.evals.suites.anisotropy import SUITE, Params, run
 from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
 
+from ..rough import rough
+
 SPECTRAL = {
     "participation_ratio",
     "isoscore",
@@ -321,27 +323,6 @@ class TestInvariants:
         x = cloud(0, 800, 5)
         assert measured(x, pairs=1000)[0] == measured(x, pairs=1000)[0]
         assert measured(x, pairs=1000)[1].items.num_rows == 55
-
-
-def rough(kind, n, d, seed):
-    """Tables that break careless code; none has a row of NaN, which a table cannot hold."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d))
-    if kind in ("huge", "tiny"):
-        x *= 1e30 if kind == "huge" else 1e-42
-    if kind == "mixed":
-        x *= 10.0 ** rng.integers(-40, 30, size=(n, 1))
-    if kind == "equal":
-        x[:] = x[0]
-    if kind == "zeros":
-        x[rng.random(n) < 0.5] = 0
-    if kind == "copies":
-        x = x[rng.integers(max(1, n // 4), size=n)]
-    if kind == "lattice":
-        x = np.rint(x)
-    if kind == "line":
-        x[:] = x[0] * rng.uniform(1, 2, size=(n, 1))
-    return x.astype(np.float32)
 
 
 class TestUnbiased:

@@ -17,6 +17,8 @@ from embreg.registry.errors import UsageError
 from embreg.registry.tables import EmbeddingTable
 from embreg.registry.types import Space
 
+from ..rough import rough
+
 
 def names(n: int) -> list[str]:
     return [f"id{i}" for i in range(n)]
@@ -180,23 +182,6 @@ def test_the_mmd_reads_different_ids_in_each_version():
     # The samples are disjoint: with as many rows as there are, half of them are read in each version.
     (all_,) = [m for m in drift(subject(x), subject(shifted)).measures if m.metric == "mmd"]
     assert all_.n == 300
-
-
-def rough(kind, n, d, seed):
-    """Tables that break careless code; none has a row of NaN, which a table cannot hold."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d))
-    if kind in ("huge", "tiny"):
-        x *= 1e30 if kind == "huge" else 1e-42
-    if kind == "mixed":
-        x *= 10.0 ** rng.integers(-40, 30, size=(n, 1))
-    if kind == "equal":
-        x[:] = x[0]
-    if kind == "zeros":
-        x[rng.random(n) < 0.5] = 0
-    if kind == "copies":
-        x = x[rng.integers(max(1, n // 4), size=n)]
-    return x.astype(np.float32)
 
 
 KINDS = st.sampled_from(["plain", "huge", "tiny", "mixed", "equal", "zeros", "copies"])

@@ -14,6 +14,8 @@ from embreg.registry.errors import ItemNotFound, UsageError
 from embreg.registry.tables import EmbeddingTable
 from embreg.registry.types import Space
 
+from ..rough import rough
+
 
 def measured(subject, **params):
     found = run(subject, Params(**params), np.random.default_rng(0))
@@ -257,25 +259,6 @@ def test_refusals():
     for name, least in (("k", 1), ("edges", 1), ("lid_k", 2)):
         with pytest.raises(UsageError, match=rf"neighbors\.{name} must be at least {least}, not {least - 1}"):
             Params(**{name: least - 1})
-
-
-def rough(kind, n, d, seed):
-    """Tables that break careless code; none has a row of NaN, which a table cannot hold."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d))
-    if kind in ("huge", "tiny"):
-        x *= 1e30 if kind == "huge" else 1e-42
-    if kind == "mixed":
-        x *= 10.0 ** rng.integers(-40, 30, size=(n, 1))
-    if kind == "equal":
-        x[:] = x[0]
-    if kind == "zeros":
-        x[rng.random(n) < 0.5] = 0
-    if kind == "copies":
-        x = x[rng.integers(max(1, n // 4), size=n)]
-    if kind == "lattice":
-        x = np.rint(x)
-    return x.astype(np.float32)
 
 
 @given(
