@@ -300,7 +300,8 @@ def _purity(
         names = unique([printable(labels.names[code]) for code in classes])
         for code, name in zip(classes, names, strict=True):
             these = same[own == code]
-            yield Measure(PURITY.at(k), float(these.mean()), len(these), {"class": name})
+            low, high = bootstrap_mean(these, rng)
+            yield Measure(PURITY.at(k), float(these.mean()), len(these), {"class": name}, low, high)
 
 
 def _items(

@@ -227,6 +227,18 @@ def test_a_higher_confidence_widens_every_interval(suite: str, filled: Registry)
     assert spread or not any(wide.values())
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_average_has_its_interval(suite: str, filled: Registry) -> None:
+    runs = evaluate(filled, "words@2", suites=[suite], baseline="words@1",
+                    params={"probe": {"label": "label"}, "neighbors": {"label": "label"}})  # fmt: skip
+    for run in runs:
+        for m in run.measures:
+            metric = suite_named(suite).metric(m.metric)
+            assert metric is not None
+            if (metric.item or metric.statistic) and "q" not in m.labels:
+                assert m.low is not None and m.high is not None, (m.metric, m.labels)
+
+
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, math.nan])
 def test_a_confidence_that_no_interval_has(filled: Registry, confidence: float) -> None:
     with pytest.raises(UsageError, match="confidence"):
