@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embreg.evals.statistics import about, tied_error, tied_mean
+from embreg.evals.statistics import normal_interval, tied_error, tied_mean
 from embreg.evals.subject import Subject
 from embreg.evals.suite import Absent, Better, Findings, Measure, Metric, Skipped, Suite
 from embreg.registry.errors import UsageError
@@ -107,7 +107,7 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     hits = (near == codes[asked, None]).any(axis=1).astype(np.float64)
     cosines = _nearest(subject, rows, codes)
     mean, error = float(cosines.mean()), tied_error(cosines, codes[:, None])
-    low, high = about(mean, error, -1.0, 1.0)
+    low, high = normal_interval(mean, error, -1.0, 1.0)
     return Findings(
         measures=[
             *_hit(HIT.at(params.k), hits, codes[asked]),
