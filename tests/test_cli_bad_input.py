@@ -420,7 +420,11 @@ def test_ctrl_c_sweeps_what_was_staged(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, head)
         file.truncate(file.tell() + rows * dim * 4)
     command = [sys.executable, "-c", "from embreg.cli import main; main()", "register", "bad", "big.npy"]
-    done = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    done = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        # A job that a script started in the background ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not shell.staged():
         assert done.poll() is None, "it ended before anything was seen in staging"
