@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ..registry.errors import InputError, UnknownChoice, UsageError
 from ..registry.types import METRICS
 from ..registry.vectors import Vectors, split
-from .prepared import checked_norms, prepare
-from .sweep import bar, sweep, sweep_self
+from .sweeps import float32
+from .sweeps.candidates import Candidates, bar
+from .sweeps.prepared import checked_norms
 from .threads import in_threads
 
 Rows = NDArray[np.int64]
@@ -22,8 +23,6 @@ _EXACT_BLOCK = 8 << 20
 _RESCORE_BLOCK = 1 << 20
 #: Multiplications below which the exact route is taken at once.
 _SMALL = 1 << 25
-#: Approximations kept beyond k, so that the k-th exact score is clear of everything dropped.
-_SLACK = 4
 #: Cosines are multiples of its inverse.
 _GRID = 2.0**40
 #: Largest and smallest normal number of float32: between them it holds 24 binary digits.
@@ -75,9 +74,7 @@ def neighbors(
     _check_call(k, len(y), _most_barred(barred), metric)
     if len(x) * y.size < _SMALL:
         return _saturated(*_exact(x, y, k, metric, barred))
-    left, right = prepare(x, y, metric)
-    kept, floor = sweep(left, right, min(k + _SLACK, len(y)), barred)
-    return _proven(x, y, k, metric, barred, kept, left.ceiling(floor, right.norms.max()))
+    return _proven(x, y, k, metric, barred, float32.sweep(x, y, k, metric, barred))
 
 
 def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
@@ -93,9 +90,7 @@ def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
     own = np.arange(len(y))[:, None]
     if len(y) * y.size < _SMALL:
         return _saturated(*_exact(y, y, k, metric, own))
-    made, _ = prepare(y, y, metric)
-    kept, floor = sweep_self(made, min(k + _SLACK, len(y)))
-    return _proven(y, y, k, metric, own, kept, made.ceiling(floor, made.norms.max()))
+    return _proven(y, y, k, metric, own, float32.sweep_self(y, k, metric))
 
 
 def scores(x: Vectors, y: Vectors, metric: str) -> NDArray[np.float64]:
@@ -174,14 +169,13 @@ def _proven(
     k: int,
     metric: str,
     exclude: Rows,
-    kept: Rows,
-    ceiling: NDArray[np.float64],
+    found: Candidates,
 ) -> Neighbors:
-    """Score the kept candidates ``(q, K)`` (-1: none) in float64; answer anew where that proves nothing.
+    """Score the candidates in float64; answer anew where that proves nothing.
 
-    The answer is proven where the k-th score is above ``ceiling`` ``(q,)``, the highest that any other row
-    can have.
+    The answer is proven where the k-th score is above the ceiling of all that any other row can have.
     """
+    kept = found.rows
     rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k))
 
     def rescore(part: slice) -> None:
@@ -189,7 +183,7 @@ def _proven(
 
     block = max(1, _RESCORE_BLOCK // (kept.shape[1] * y.shape[1]))
     in_threads(rescore, list(split(len(x), block)))
-    unsure = np.flatnonzero(~(scores[:, -1] > _rounded(ceiling, metric)))
+    unsure = np.flatnonzero(~(scores[:, -1] > _rounded(found.ceiling, metric)))
     if len(unsure):
         rows[unsure], scores[unsure] = _exact(x[unsure], y, k, metric, exclude[unsure])
     return _saturated(rows, scores)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..registry.vectors import Vectors, split
 from . import knn
-from .sweep import bar
+from .sweeps.candidates import bar
 from .threads import in_threads, workers
 
 Rows = NDArray[np.int64]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
-from embreg.evals import knn, sweep
+from embreg.evals import knn
 from embreg.evals.knn import neighbors, self_neighbors
+from embreg.evals.sweeps import float32
 from embreg.registry.errors import InputError, UnknownChoice, UsageError
 from embreg.registry.vectors import unit_rows
 
@@ -24,7 +25,7 @@ def route(name):
     values = {"exact": {"_SMALL": 1 << 60}, "sweep": {"_SMALL": 0}, "tiles": {"_SMALL": 0}}[name]
     tiles = {"_HIGH": 16, "_WIDE": 32, "_OWN": 16, "_TILE": 256} if name == "tiles" else {}
     with pytest.MonkeyPatch.context() as patch:
-        for module, given_values in ((knn, values), (sweep, tiles)):
+        for module, given_values in ((knn, values), (float32, tiles)):
             for key, value in given_values.items():
                 patch.setattr(module, key, value)
         yield

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.errors import InputError
-from ..registry.vectors import Vectors, split
-from .threads import in_threads
+from ...registry.errors import InputError
+from ...registry.vectors import Vectors, split
+from ..threads import in_threads
 
 Floats = NDArray[np.float32]
 

@@ -18,9 +18,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry.vectors import Vectors, split
-from .prepared import Prepared
-from .threads import in_threads, workers
+from ...registry.vectors import Vectors, split
+from ..threads import in_threads, workers
+from .candidates import Candidates, bar
+from .prepared import Prepared, prepare
 
 T = TypeVar("T")
 Rows = NDArray[np.int64]
@@ -35,9 +36,36 @@ _OWN = 2032
 _TILE, _HIGHEST = 3 << 20, 1 << 14
 #: Scores of a group.
 _GROUP = 16
+#: Approximations kept beyond k, so that the k-th exact score is clear of everything dropped.
+_SLACK = 4
 
 
-def sweep(queries: Prepared, base: Prepared, keep: int, exclude: Rows) -> tuple[Rows, Floats]:
+def sweep(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> Candidates:
+    """Return candidates for the ``k`` rows of ``y`` ``(n, d)`` nearest to each of ``x`` ``(q, d)``.
+
+    Args:
+        x: the queries.
+        y: the base.
+        k: how many neighbours.
+        metric: ``cosine``, ``dot`` or ``l2``.
+        exclude: int64 ``(q, e)``, base rows that may not answer a query; -1 pads.
+
+    Raises:
+        InputError: a row is not finite.
+    """
+    left, right = prepare(x, y, metric)
+    rows, floor = over_base(left, right, min(k + _SLACK, len(y)), exclude)
+    return Candidates(rows, left.ceiling(floor, right.norms.max()))
+
+
+def sweep_self(x: Vectors, k: int, metric: str) -> Candidates:
+    """Return candidates for the ``k`` other rows of ``x`` ``(n, d)`` nearest to each; see ``sweep``."""
+    made, _ = prepare(x, x, metric)
+    rows, floor = over_itself(made, min(k + _SLACK, len(x)))
+    return Candidates(rows, made.ceiling(floor, made.norms.max()))
+
+
+def over_base(queries: Prepared, base: Prepared, keep: int, exclude: Rows) -> tuple[Rows, Floats]:
     """Return the best approximations of each query over a whole base.
 
     Args:
@@ -67,7 +95,7 @@ def sweep(queries: Prepared, base: Prepared, keep: int, exclude: Rows) -> tuple[
     return board.best()
 
 
-def sweep_self(x: Prepared, keep: int) -> tuple[Rows, Floats]:
+def over_itself(x: Prepared, keep: int) -> tuple[Rows, Floats]:
     """Return the best approximations of each row among the others; most pairs are multiplied once.
 
     The rows are cut into chunks. Within its own chunk every row is compared with every other, which
@@ -200,12 +228,6 @@ class _Room(local):
         scores = padded[:m, :n]
         np.matmul(left, right.T, out=scores)
         return _Tile(scores, padded)
-
-
-def bar(scores: Vectors, columns: Rows) -> None:
-    """Set the scores of excluded columns ``(q, e)`` to -infinity; columns out of range are elsewhere."""
-    row, e = np.nonzero((columns >= 0) & (columns < scores.shape[1]))
-    scores[row, columns[row, e]] = -np.inf
 
 
 def _offer_rows(board: Board, tile: _Tile, rows: slice, columns: slice, lock: Lock) -> None:
