@@ -335,7 +335,7 @@ class TestCertificate:
 
 
 def sweep_prepared(x, metric):
-    from embreg.evals.prepared import prepare
+    from embreg.evals.sweeps.prepared import prepare
 
     return prepare(x, x, metric)
 
