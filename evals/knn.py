@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..registry.errors import InputError, UnknownChoice, UsageError
 from ..registry.types import METRICS
 from ..registry.vectors import Vectors, split
-from .sweeps import float32
+from .sweeps import float32, int8
 from .sweeps.candidates import Candidates, bar
 from .sweeps.prepared import checked_norms
 from .threads import in_threads
@@ -74,6 +74,8 @@ def neighbors(
     _check_call(k, len(y), _most_barred(barred), metric)
     if len(x) * y.size < _SMALL:
         return _saturated(*_exact(x, y, k, metric, barred))
+    if int8.serves(y.shape[1]):
+        return _saturated(*int8.neighbors(x, y, k, metric, barred))
     return _proven(x, y, k, metric, barred, float32.sweep(x, y, k, metric, barred))
 
 
@@ -90,6 +92,8 @@ def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
     own = np.arange(len(y))[:, None]
     if len(y) * y.size < _SMALL:
         return _saturated(*_exact(y, y, k, metric, own))
+    if int8.serves(y.shape[1]):
+        return _saturated(*int8.self_neighbors(y, k, metric))
     return _proven(y, y, k, metric, own, float32.sweep_self(y, k, metric))
 
 

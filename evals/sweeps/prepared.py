@@ -14,7 +14,7 @@ from ..threads import in_threads
 Floats = NDArray[np.float32]
 
 _PREPARE_ROWS = 16384
-_NOT_FINITE, _NO_NEIGHBOURS = "a row is not finite", "NaN and infinity have no neighbours"
+NOT_FINITE, NO_NEIGHBOURS = "a row is not finite", "NaN and infinity have no neighbours"
 #: Unit roundoff of float32, and its smallest normal number.
 _U, _TINY = 2.0**-24, 2.0**-126
 
@@ -122,7 +122,7 @@ def _mean(x: Vectors) -> NDArray[np.float64]:
     for part in split(len(x), _PREPARE_ROWS):
         total += x[part].sum(axis=0, dtype=np.float64)
     if not np.isfinite(total).all():
-        raise InputError(_NOT_FINITE, hint=_NO_NEIGHBOURS)
+        raise InputError(NOT_FINITE, hint=NO_NEIGHBOURS)
     return total / len(x)
 
 
@@ -144,5 +144,5 @@ def checked_norms(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", x, x))
     if not np.isfinite(norms).all():
-        raise InputError(_NOT_FINITE, hint=_NO_NEIGHBOURS)
+        raise InputError(NOT_FINITE, hint=NO_NEIGHBOURS)
     return norms

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 
 from embreg.evals import knn
 from embreg.evals.knn import neighbors, self_neighbors
-from embreg.evals.sweeps import float32
+from embreg.evals.sweeps import float32, int8
 from embreg.registry.errors import InputError, UnknownChoice, UsageError
 from embreg.registry.vectors import unit_rows
 
@@ -19,14 +19,27 @@ METRICS = ("cosine", "dot", "l2")
 LARGEST, TINY = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
+#: The ways to an answer: its definition; products in float32, also with tiles so small that little tables
+#: need many; products of 8 bits, also with strips and chunks so small.
+ROUTES = ("exact", "float32", "tiles", *(("int8", "strips") if int8.instructions() else ()))
+SETTINGS = {
+    "exact": {knn: {"_SMALL": 1 << 60}},
+    "float32": {},
+    "tiles": {float32: {"_HIGH": 16, "_WIDE": 32, "_OWN": 16, "_TILE": 256}},
+    "int8": {},
+    "strips": {int8: {"_CHUNK": 16, "_STRIP": 48, "_LEAST": 16, "_HELD": 1 << 13, "_SAMPLE": 5}},
+}
+
+
 @contextlib.contextmanager
 def route(name):
-    """Force the exact route, or the sweep with tiles so small that little tables need many of them."""
-    values = {"exact": {"_SMALL": 1 << 60}, "sweep": {"_SMALL": 0}, "tiles": {"_SMALL": 0}}[name]
-    tiles = {"_HIGH": 16, "_WIDE": 32, "_OWN": 16, "_TILE": 256} if name == "tiles" else {}
+    """Force one way, however small the table."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, given_values in ((knn, values), (float32, tiles)):
-            for key, value in given_values.items():
+        patch.setattr(knn, "_SMALL", 0)
+        if name not in ("int8", "strips"):
+            patch.setattr(int8, "serves", lambda d: False)
+        for module, values in SETTINGS[name].items():
+            for key, value in values.items():
                 patch.setattr(module, key, value)
         yield
 
@@ -118,7 +131,7 @@ def make(spec):
 
 
 class TestDefinition:
-    @pytest.mark.parametrize("name", ["exact", "sweep", "tiles"])
+    @pytest.mark.parametrize("name", ROUTES)
     def test_by_hand(self, name):
         base = np.array([[1, 0], [0, 2], [3, 3], [-1, 0], [0, 0]], dtype=np.float32)
         with route(name):
@@ -134,7 +147,7 @@ class TestDefinition:
         spec=tables,
         metric=st.sampled_from(METRICS),
         k=st.integers(1, 25),
-        name=st.sampled_from(("exact", "sweep", "tiles")),
+        name=st.sampled_from(ROUTES),
     )
     @example(
         spec={"kind": "equal", "n": 130, "d": 3, "seed": 0, "dtype": "float32"},
@@ -172,7 +185,7 @@ class TestDefinition:
         k=st.integers(1, 25),
         q=st.integers(0, 70),
         e=st.integers(0, 3),
-        name=st.sampled_from(("exact", "sweep", "tiles")),
+        name=st.sampled_from(ROUTES),
     )
     @settings(deadline=None, max_examples=150)
     def test_neighbors_are_those_of_brute_force(self, spec, metric, k, q, e, name):
@@ -192,7 +205,7 @@ class TestDefinition:
         seed=st.integers(0, 1000),
         metric=st.sampled_from(("dot", "l2")),
         n=st.integers(2, 150),
-        name=st.sampled_from(("exact", "sweep", "tiles")),
+        name=st.sampled_from(ROUTES),
     )
     @settings(deadline=None, max_examples=60)
     def test_ties_go_to_the_lower_row(self, seed, metric, n, name):
@@ -232,11 +245,16 @@ class TestScores:
 
 
 class TestInvariants:
-    @given(seed=st.integers(0, 1000), metric=st.sampled_from(METRICS), power=st.integers(-20, 20))
+    @given(
+        seed=st.integers(0, 1000),
+        metric=st.sampled_from(METRICS),
+        power=st.integers(-20, 20),
+        name=st.sampled_from(ROUTES),
+    )
     @settings(deadline=None, max_examples=30)
-    def test_scaling_by_a_power_of_two_keeps_rows(self, seed, metric, power):
+    def test_scaling_by_a_power_of_two_keeps_rows(self, seed, metric, power, name):
         x = np.random.default_rng(seed).normal(size=(80, 6)).astype(np.float32)
-        with route("tiles"):
+        with route(name):
             a, b = self_neighbors(x, 5, metric), self_neighbors(x * np.float32(2.0**power), 5, metric)
         np.testing.assert_array_equal(a.rows, b.rows)
         exponent = 0 if metric == "cosine" else 2 * power
@@ -246,7 +264,7 @@ class TestInvariants:
         seed=st.integers(0, 1000),
         metric=st.sampled_from(METRICS),
         power=st.sampled_from((-140, -100, 90, 120)),
-        name=st.sampled_from(("exact", "tiles")),
+        name=st.sampled_from(ROUTES),
     )
     @settings(deadline=None, max_examples=30)
     def test_rows_whose_squares_leave_float32_are_ordered_alike(self, seed, metric, power, name):
@@ -256,25 +274,25 @@ class TestInvariants:
         np.testing.assert_array_equal(a.rows, b.rows)
         assert np.isfinite(b.scores).all()
 
-    @given(seed=st.integers(0, 1000), metric=st.sampled_from(METRICS))
+    @given(seed=st.integers(0, 1000), metric=st.sampled_from(METRICS), name=st.sampled_from(ROUTES))
     @settings(deadline=None, max_examples=30)
-    def test_rotation_keeps_scores(self, seed, metric):
+    def test_rotation_keeps_scores(self, seed, metric, name):
         rng = np.random.default_rng(seed)
         x, turn = rng.normal(size=(80, 6)), np.linalg.qr(rng.normal(size=(6, 6)))[0]
-        with route("tiles"):
+        with route(name):
             a, b = self_neighbors(x, 5, metric), self_neighbors(x @ turn, 5, metric)
         np.testing.assert_allclose(a.scores, b.scores, rtol=3e-7, atol=1e-12)
 
-    @given(seed=st.integers(0, 1000), metric=st.sampled_from(METRICS))
+    @given(seed=st.integers(0, 1000), metric=st.sampled_from(METRICS), name=st.sampled_from(ROUTES))
     @settings(deadline=None, max_examples=30)
-    def test_permuting_rows_permutes_answers(self, seed, metric):
+    def test_permuting_rows_permutes_answers(self, seed, metric, name):
         rng = np.random.default_rng(seed)
         x, order = rng.normal(size=(80, 6)).astype(np.float32), rng.permutation(80)
-        with route("tiles"):
+        with route(name):
             a, b = self_neighbors(x, 5, metric), self_neighbors(x[order], 5, metric)
         np.testing.assert_array_equal(a.rows[order], order[b.rows])
 
-    @pytest.mark.parametrize("name", ["exact", "sweep"])
+    @pytest.mark.parametrize("name", ROUTES)
     def test_inputs_stay_untouched_and_may_be_read_only(self, name, tmp_path):
         x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
         np.save(tmp_path / "x.npy", x)
@@ -292,9 +310,11 @@ class TestInvariants:
 class TestCertificate:
     def test_an_easy_table_never_leaves_the_sweep(self, monkeypatch):
         x = np.random.default_rng(0).normal(size=(3000, 30)).astype(np.float32)
-        want = self_neighbors(x, 10)
+        with route("exact"):
+            want = self_neighbors(x, 10)
         monkeypatch.setattr(knn, "_exact", None)
-        np.testing.assert_array_equal(self_neighbors(x, 10).rows, want.rows)
+        with route("float32"):
+            np.testing.assert_array_equal(self_neighbors(x, 10).rows, want.rows)
 
     def test_what_the_sweep_cannot_prove_is_answered_exactly(self, monkeypatch):
         # 20 copies of each row: ten neighbours with equal scores, and nine more behind them.
@@ -302,7 +322,7 @@ class TestCertificate:
         asked = []
         exact = knn._exact
         monkeypatch.setattr(knn, "_exact", lambda q, *rest: asked.append(len(q)) or exact(q, *rest))
-        with route("sweep"):
+        with route("float32"):
             found = self_neighbors(x, 10)
         assert asked == [3000]
         first = np.arange(3000)[:, None] // 20 * 20 + np.arange(11)
@@ -395,7 +415,7 @@ class TestRefusals:
         with pytest.raises(InputError, match="queries have 3 dimensions, base has 4"):
             neighbors(self.X[:, :3], self.X, 1)
 
-    @pytest.mark.parametrize("name", ["exact", "sweep"])
+    @pytest.mark.parametrize("name", ROUTES)
     @pytest.mark.parametrize("metric", METRICS)
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_rows_that_are_not_finite(self, name, metric, bad):
