@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry.errors import InputError, UnknownChoice, UsageError
+from ..registry.stack import Stack, Stacked
 from ..registry.types import METRICS
 from ..registry.vectors import Vectors, split
 from .sweeps import float32, int8
@@ -44,7 +45,7 @@ class Neighbors:
 
 
 def neighbors(
-    queries: Vectors, base: Vectors, k: int, metric: str = "cosine", *, exclude: Rows | None = None
+    queries: Stacked, base: Stacked, k: int, metric: str = "cosine", *, exclude: Rows | None = None
 ) -> Neighbors:
     """Return the ``k`` rows of ``base`` nearest to each query, exactly.
 
@@ -57,7 +58,7 @@ def neighbors(
 
     Args:
         queries: ``(q, d)`` float16, float32 or float64; read only, never changed.
-        base: ``(n, d)``, likewise.
+        base: ``(n, d)``, likewise; a stack of parts is read slice by slice.
         k: at least 1, at most the number of rows that may answer.
         metric: ``cosine``, ``dot`` or ``l2``.
         exclude: int64 ``(q, e)``, rows of the base that may not answer each query; -1 pads.
@@ -76,10 +77,11 @@ def neighbors(
         return _saturated(*_exact(x, y, k, metric, barred))
     if int8.serves(y.shape[1]):
         return _saturated(*int8.neighbors(x, y, k, metric, barred))
-    return _proven(x, y, k, metric, barred, float32.sweep(x, y, k, metric, barred))
+    asked, whole = np.asarray(x), np.asarray(y)
+    return _proven(asked, whole, k, metric, barred, float32.sweep(asked, whole, k, metric, barred))
 
 
-def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
+def self_neighbors(x: Stacked, k: int, metric: str = "cosine") -> Neighbors:
     """Return the ``k`` nearest other rows of each row of ``x`` ``(n, d)``; see ``neighbors``.
 
     Raises:
@@ -94,7 +96,8 @@ def self_neighbors(x: Vectors, k: int, metric: str = "cosine") -> Neighbors:
         return _saturated(*_exact(y, y, k, metric, own))
     if int8.serves(y.shape[1]):
         return _saturated(*int8.self_neighbors(y, k, metric))
-    return _proven(y, y, k, metric, own, float32.sweep_self(y, k, metric))
+    whole = np.asarray(y)
+    return _proven(whole, whole, k, metric, own, float32.sweep_self(whole, k, metric))
 
 
 def scores(x: Vectors, y: Vectors, metric: str) -> NDArray[np.float64]:
@@ -125,13 +128,15 @@ def beyond(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
     return (size < _TINY) | (size >= _LARGEST)
 
 
-def _checked(x: Vectors, what: str) -> Vectors:
-    y = np.asarray(x)
+def _checked(x: Stacked, what: str) -> Stacked:
+    y = x if isinstance(x, Stack) else np.asarray(x)
     if y.ndim != 2 or y.shape[1] == 0:
         raise InputError(f"{what} must be (n, d) with d >= 1, not {y.shape}")
     if y.dtype.kind != "f" or y.dtype.itemsize > 8:
         raise InputError(f"{what} must be float16, float32 or float64, not {y.dtype}")
-    return y
+    if isinstance(y, Stack) or y.dtype.isnative:
+        return y
+    return y.astype(y.dtype.newbyteorder("="))
 
 
 def _check_exclude(exclude: Rows | None, q: int, n: int) -> Rows:
@@ -230,7 +235,7 @@ def _saturated(rows: Rows, scores: Vectors) -> Neighbors:
     return Neighbors(rows, np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32))
 
 
-def _exact(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> tuple[Rows, Vectors]:
+def _exact(x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows) -> tuple[Rows, Vectors]:
     """Answer every query in float64: the definition itself, block by block."""
     rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k))
     wide = min(len(y), max(4096, k))
@@ -242,7 +247,7 @@ def _exact(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> tuple[
     return rows, scores
 
 
-def _exact_few(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows, wide: int) -> tuple[Rows, Vectors]:
+def _exact_few(x: Vectors, y: Stacked, k: int, metric: str, exclude: Rows, wide: int) -> tuple[Rows, Vectors]:
     queries = _in_float64(x, metric)
     rows = np.empty((len(x), 0), dtype=np.int64)
     scores: Vectors = np.empty((len(x), 0), dtype=np.float32)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .errors import CorruptBlob, InputError, ItemNotFound, UsageError, did_you_mean, printable
+from .stack import Stack
 from .types import Space
 from .vectors import Batch, Vectors, fingerprints, row_norms
 
@@ -63,7 +64,7 @@ class Part:
     def __init__(self, rows: int, read: Callable[[list[str] | None], pa.Table], *, mapped: bool) -> None:
         self.rows = rows
         self._read = read
-        self._mapped = mapped
+        self.mapped = mapped
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Return some columns (all by default), one chunk each.
@@ -71,7 +72,7 @@ class Part:
         Raises:
             CorruptBlob: the stored part has another number of rows than its manifest says.
         """
-        return self._whole if self._mapped else self._checked(columns)
+        return self._whole if self.mapped else self._checked(columns)
 
     @cached_property
     def _whole(self) -> pa.Table:
@@ -247,6 +248,16 @@ class EmbeddingTable:
         if not self._parts:
             return np.zeros((0, self.dim), dtype=self.space.dtype)
         return self._concatenate([part.vectors for part in self._parts])
+
+    def stacked(self, rows: NDArray[np.int64] | None = None) -> Vectors | Stack:
+        """Return all vectors, or those of some ``rows`` (ascending), to be read slice by slice.
+
+        Like ``vectors``, but several parts are not joined, and rows between them not copied, before they
+        are asked for: what is read a slice at a time need not fit into memory.
+        """
+        if rows is None and len(self._parts) < 2:
+            return self.vectors
+        return Stack(self._parts, self.dim, self.space.dtype, rows)
 
     @staticmethod
     def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:

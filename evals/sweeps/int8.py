@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...registry.errors import InputError
+from ...registry.stack import Stack, Stacked
 from ...registry.vectors import Vectors, split
 from ..threads import in_threads, workers
 from .prepared import NO_NEIGHBOURS, NOT_FINITE
@@ -54,10 +55,10 @@ def instructions() -> dict[str, int]:
     Each was seen to multiply right on this processor.
     """
     try:
-        from ._int8 import sets
+        from . import _int8
     except ImportError:  # there was no compiler
         return {}
-    return sets()
+    return _int8.sets()
 
 
 def serves(d: int) -> bool:
@@ -65,7 +66,7 @@ def serves(d: int) -> bool:
     return bool(instructions()) and d <= _WIDEST
 
 
-def neighbors(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> tuple[Rows, Floats]:
+def neighbors(x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows) -> tuple[Rows, Floats]:
     """Return the ``k`` rows of ``y`` ``(n, d)`` nearest to each of ``x`` ``(q, d)``, and their scores.
 
     Best first, ties by row; the scores are those of ``knn.neighbors`` before they are saturated.
@@ -80,21 +81,22 @@ def neighbors(x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows) -> tup
     Raises:
         InputError: a row is not finite.
     """
-    if x.dtype != y.dtype:
-        x = x.astype(np.float64)
-    each = x.shape[1] + 16 * k + 64
-    parts = list(split(len(x), max(_LEAST, _HELD // each)))
-    found = [_retried(_ask, x[part], y, k, metric, np.sort(exclude[part], axis=1)) for part in parts]
-    if not found:
-        return np.empty((0, k), dtype=np.int64), np.empty((0, k))
-    return np.concatenate([rows for rows, _ in found]), np.concatenate([scores for _, scores in found])
+    rows, scores = np.empty((len(x), k), dtype=np.int64), np.empty((len(x), k))
+    wide = y.dtype if x.dtype == y.dtype else np.dtype(np.float64)
+    each = x.shape[1] * (1 + wide.itemsize) + 16 * k + 64
+    for part in split(len(x), max(_LEAST, _HELD // each)):
+        queries = np.ascontiguousarray(x[part], dtype=wide)
+        barred = np.sort(exclude[part], axis=1)
+        rows[part], scores[part] = _retried(_ask, queries, y, k, metric, barred)
+    return rows, scores
 
 
-def self_neighbors(x: Vectors, k: int, metric: str) -> tuple[Rows, Floats]:
+def self_neighbors(x: Stacked, k: int, metric: str) -> tuple[Rows, Floats]:
     """Return the ``k`` other rows of ``x`` ``(n, d)`` nearest to each, and their scores: ``neighbors``."""
-    if len(x) * (2 * x.shape[1] + 16 * k + 64) > _HELD:
+    if isinstance(x, Stack) or len(x) * (2 * x.shape[1] + 16 * k + 64) > _HELD:
         return neighbors(x, x, k, metric, np.arange(len(x))[:, None])
-    return _retried(_join, np.ascontiguousarray(x), x, k, metric, np.empty((len(x), 0), dtype=np.int64))
+    whole = np.ascontiguousarray(x)
+    return _retried(_join, whole, whole, k, metric, np.empty((len(x), 0), dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ class _TooLong(Exception):
 
 
 def _retried(
-    work: Callable[..., tuple[Rows, Floats]], x: Vectors, y: Vectors, k: int, metric: str, exclude: Rows
+    work: Callable[..., tuple[Rows, Floats]], x: Vectors, y: Stacked, k: int, metric: str, exclude: Rows
 ) -> tuple[Rows, Floats]:
     """Do ``work`` with the form that a sample of rows gives; with another where a row is too long for it."""
     form = _form(y, metric)
@@ -135,8 +137,9 @@ def _retried(
             form = _scaled(form, exc.norm)
 
 
-def _form(y: Vectors, metric: str) -> _Form:
-    sample = y[:: -(-len(y) // _SAMPLE)].astype(np.float64)
+def _form(y: Stacked, metric: str) -> _Form:
+    sample = y.sample(_SAMPLE) if isinstance(y, Stack) else y[:: -(-len(y) // _SAMPLE)]
+    sample = sample.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", sample, sample))
         if not np.isfinite(norms).all():
@@ -182,10 +185,12 @@ class _Codes:
             InputError: a row is not finite.
             _TooLong: a row is too long for the scale.
         """
-        from ._int8 import pack
+        from . import _int8
 
         rows, (n, d) = np.ascontiguousarray(x), x.shape
-        bad = pack(rows, x.itemsize, n, d, self.arrays, at, form.centre, _METRICS[form.metric], form.scale)
+        bad = _int8.pack(
+            rows, x.itemsize, n, d, self.arrays, at, form.centre, _METRICS[form.metric], form.scale
+        )
         if bad >= 0:
             raise InputError(NOT_FINITE, hint=NO_NEIGHBOURS)
         longest = float(self.arrays[-1][at : at + len(x)].max(initial=0.0))
@@ -219,30 +224,42 @@ class _Board:
         return np.take_along_axis(self.answers, order, axis=1), np.take_along_axis(self.scores, order, axis=1)
 
 
-def _ask(x: Vectors, y: Vectors, k: int, form: _Form, exclude: Rows) -> tuple[Rows, Floats]:
-    """Ask all queries of every strip of the base; strips in no order, lest each be better than the last."""
-    x = np.ascontiguousarray(x)
+def _ask(x: Vectors, y: Stacked, k: int, form: _Form, exclude: Rows) -> tuple[Rows, Floats]:
+    """Ask all queries of every strip of the base."""
     codes, board = _Codes.room(len(x), form, left=True, right=False), _Board(len(x), k)
     for part in split(len(x), _CHUNK):
         codes.fill(x[part], form, part.start)
     left = board.side(codes, x, 0, exclude)
-    height = min(_STRIP, max(_LEAST, -(-len(y) // (4 * workers()))))
-    strips = list(split(len(y), height))
-    order = np.random.default_rng(0).permutation(len(strips)).tolist()
-    ahead = dict(zip(order, order[workers() :], strict=False))
+    strips = _strips(y)
     nobody = (None,) * 5 + (k, None, 0)
 
     def sweep(at: int) -> None:
-        if at in ahead:
-            _will_need(y[strips[ahead[at]]])
+        _will_need(y, strips[at + workers() :][:1])
         raw = np.ascontiguousarray(y[strips[at]])
         packed = _Codes.room(len(raw), form, left=False, right=True)
         packed.fill(raw, form, 0)
         right = (packed.arrays, raw, raw.itemsize, len(raw), strips[at].start, *nobody)
         _sweep(left, right, x.shape[1], form, (slice(0, len(x)), slice(0, len(raw))))
 
-    in_threads(sweep, order)
+    in_threads(sweep, range(len(strips)))
     return board.best()
+
+
+def _strips(y: Stacked) -> list[slice]:
+    """Cut the base into strips, one part after another and else in no order.
+
+    In the order of the rows each could be better than the last, for every query: tables are sorted.
+    """
+    height = min(_STRIP, max(_LEAST, -(-len(y) // (4 * workers()))))
+    runs = y.runs() if isinstance(y, Stack) else list(split(len(y), max(height, len(y))))
+    rng, strips = np.random.default_rng(0), []
+    for i in rng.permutation(len(runs)).tolist():
+        parts = list(split(runs[i].stop - runs[i].start, height))
+        strips += [
+            slice(runs[i].start + parts[j].start, runs[i].start + parts[j].stop)
+            for j in rng.permutation(len(parts)).tolist()
+        ]
+    return strips
 
 
 def _join(x: Vectors, _: Vectors, k: int, form: _Form, nothing: Rows) -> tuple[Rows, Floats]:
@@ -273,19 +290,21 @@ def _sweep(
     *,
     same: bool = False,
 ) -> None:
-    from ._int8 import sweep
+    from . import _int8
 
     panels = [(part.start // _LANES, -(-part.stop // _LANES)) for part in block]
     fastest = next(iter(instructions().values()))
     triangle = same and block[0] == block[1]
     (p0, p1), (q0, q1) = panels
     metric = _METRICS[form.metric]
-    sweep(left, right, d, form.quads, metric, same, same, form.unit, fastest, p0, p1, q0, q1, triangle)
+    _int8.sweep(left, right, d, form.quads, metric, same, same, form.unit, fastest, p0, p1, q0, q1, triangle)
 
 
-def _will_need(strip: Vectors) -> None:
-    """Let the next strip be read while this one is worked on."""
-    from ._int8 import will_need
+def _will_need(y: Stacked, strips: list[slice]) -> None:
+    """Let strips of a mapped base be read while others are worked on."""
+    from . import _int8
 
-    if strip.flags.c_contiguous:
-        will_need(strip)
+    for strip in strips if not isinstance(y, Stack) or y.mapped else []:
+        rows = y[strip]
+        if rows.flags.c_contiguous:
+            _int8.will_need(rows)
