@@ -252,7 +252,7 @@ def _why_not_asked(relevant: Rows, own_rows: bool) -> str:
 
 def _ranked(subject: Subject, judged: _Judged, params: Params) -> Scores:
     valid, table = subject.valid, subject.table
-    base = table.vectors if len(valid) == table.rows else table.vectors[valid]
+    base = table.stacked(None if len(valid) == table.rows else valid)
     own = np.where(judged.own >= 0, np.searchsorted(valid, judged.own), -1)
     q = len(judged.asked)
     scores = Scores(
