@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from ..registry.errors import InputError, UnknownChoice, UsageError
 from ..registry.stack import Stack, Stacked
 from ..registry.types import METRICS
 from ..registry.vectors import Vectors, split
-from .sweeps import float32, int8
+from .devices import device_for
+from .sweeps import float32, int8, on_torch, rates
 from .sweeps.candidates import Candidates, bar
 from .sweeps.prepared import checked_norms
 from .threads import in_threads
@@ -73,12 +75,7 @@ def neighbors(
         raise InputError(f"queries have {x.shape[1]} dimensions, base has {y.shape[1]}")
     barred = _check_exclude(exclude, len(x), len(y))
     _check_call(k, len(y), _most_barred(barred), metric)
-    if len(x) * y.size < _SMALL:
-        return _saturated(*_exact(x, y, k, metric, barred))
-    if int8.serves(y.shape[1]):
-        return _saturated(*int8.neighbors(x, y, k, metric, barred))
-    asked, whole = np.asarray(x), np.asarray(y)
-    return _proven(asked, whole, k, metric, barred, float32.sweep(asked, whole, k, metric, barred))
+    return _nearest(x, y, k, metric, barred)
 
 
 def self_neighbors(x: Stacked, k: int, metric: str = "cosine") -> Neighbors:
@@ -92,12 +89,7 @@ def self_neighbors(x: Stacked, k: int, metric: str = "cosine") -> Neighbors:
     y = _checked(x, "x")
     _check_call(k, len(y), 1, metric)
     own = np.arange(len(y))[:, None]
-    if len(y) * y.size < _SMALL:
-        return _saturated(*_exact(y, y, k, metric, own))
-    if int8.serves(y.shape[1]):
-        return _saturated(*int8.self_neighbors(y, k, metric))
-    whole = np.asarray(y)
-    return _proven(whole, whole, k, metric, own, float32.sweep_self(whole, k, metric))
+    return _nearest(y, y, k, metric, own, itself=True)
 
 
 def scores(x: Vectors, y: Vectors, metric: str) -> NDArray[np.float64]:
@@ -170,6 +162,31 @@ def _check_call(k: int, n: int, barred: int, metric: str) -> None:
             f"k = {k} neighbours cannot be found among n = {n} rows{left}",
             hint=f"k can be at most {max(n - barred, 0)}",
         )
+
+
+def _nearest(
+    x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows, *, itself: bool = False
+) -> Neighbors:
+    """Answer by the fastest way that there is here, all of which give the same answers.
+
+    ``itself`` says that ``x`` is ``y`` and every row excludes itself.
+    """
+    products = len(x) * y.size
+    if products < _SMALL:
+        return _saturated(*_exact(x, y, k, metric, exclude))
+    device = device_for(products, x.size + y.size)
+    if device == "cpu" and int8.serves(y.shape[1]):
+        exact = int8.self_neighbors(y, k, metric) if itself else int8.neighbors(x, y, k, metric, exclude)
+        return _saturated(*exact)
+    whole = np.asarray(y)
+    asked = whole if itself else np.asarray(x)
+    if device == "cpu" and not rates.bf16_pays(y.shape[1]):
+        sweep, sweep_self = float32.sweep, float32.sweep_self
+    else:
+        sweep = partial(on_torch.sweep, device=device)
+        sweep_self = partial(on_torch.sweep_self, device=device)
+    found = sweep_self(whole, k, metric) if itself else sweep(asked, whole, k, metric, exclude)
+    return _proven(asked, whole, k, metric, exclude, found)
 
 
 def _proven(
