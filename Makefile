@@ -4,6 +4,8 @@
 # make check   lint, format, types, floors
 # make calibration   how often the gate's tests are wrong, into docs/calibration.md (about 15 minutes)
 # make bench   speed and memory, as ratios against a peer, into docs/performance.md; formats into docs/formats.md
+# make bench-quick    the same on smaller tables, printed only (about 2 minutes)
+# make bench-growth   time and memory against rows and dimensions, drawn, into docs/performance-growth.md (about 5 minutes)
 # make soak    hundreds of processes killed, racing, sweeping (about 15 minutes)
 # make fuzz    100,000 damaged files through every reader
 # make oracles        every metric beside independent implementations, into docs/oracles.md
@@ -19,7 +21,7 @@ RBO    := rbo==0.1.3
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check format bench soak fuzz oracles docs known-answers wheel clean
+.PHONY: setup demo test check format bench bench-quick bench-growth soak fuzz oracles docs known-answers wheel clean
 
 setup: $(VENV)/ready
 
@@ -50,6 +52,12 @@ format: setup
 bench: setup
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.formats
+
+bench-quick: setup
+	$(BIN)/python -m bench --quick
+
+bench-growth: setup
+	$(BIN)/python -m bench.growth
 
 calibration: setup
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/calibration.py --write docs/calibration.md

