@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .evals.deriving import derive as derive
+    from .evals.devices import at_device as at_device
     from .evals.gating import gate as gate
     from .evals.notebook import compare as compare
     from .evals.notebook import drift as drift
@@ -31,6 +32,7 @@ __all__ = [
     "Ref",
     "Registry",
     "Space",
+    "at_device",
     "compare",
     "connect",
     "derive",
@@ -45,6 +47,7 @@ _HOMES = {
     "Ref": "registry.types",
     "Registry": "registry.registry",
     "Space": "registry.types",
+    "at_device": "evals.devices",
     "compare": "evals.notebook",
     "derive": "evals.deriving",
     "drift": "evals.notebook",

@@ -5,15 +5,14 @@ Exit codes: 0 done, 1 a check said no, 2 usage or configuration, 3 the operation
 
 from __future__ import annotations
 
+import atexit
 import io
-import json
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from gc import set_threshold
-from pathlib import Path
+from gc import freeze, set_threshold
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -188,8 +187,10 @@ class Main(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
         argv = list(sys.argv[1:] if args is None else args)
-        # A command keeps what it reads until it ends: garbage collection is a fifth of a long listing.
+        # A command keeps what it reads until it ends: looking for garbage is a fifth of a long listing, and
+        # once more at the end, among the objects of all that was imported, a fifth of a short one.
         set_threshold(100_000, 50, 50)
+        atexit.register(freeze)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters still gets every line
                 stream.reconfigure(errors="backslashreplace")
@@ -241,6 +242,8 @@ def _silence_stdout() -> None:
 
 def _json(document: Mapping[str, Any]) -> str:
     """Return JSON with readable letters that gives a terminal no controls, not even over direction."""
+    import json
+
     # Indenting takes four times as long: it is for those who read, and nobody reads a pipe.
     text = json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
     pieces = (text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
@@ -248,6 +251,8 @@ def _json(document: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
+    import json
+
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
@@ -299,6 +304,23 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in shared:
         command = option(command)
     return command
+
+
+def _at_device(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    """Hold the device for as long as the command runs."""
+    if not ctx.resilient_parsing:
+        from .evals.devices import at_device
+
+        ctx.with_resource(at_device(value))
+
+
+DEVICE = click.option(
+    "--device",
+    metavar="D",
+    expose_value=False,
+    callback=_at_device,
+    help="Where neighbours are computed: auto, cpu or cuda [default: $EMBREG_DEVICE, auto].",
+)
 
 
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
@@ -412,11 +434,16 @@ def list_(ctx: Context, name: str | None) -> None:
 
     Example: embreg list words
     """
-    from .evals.report import documents, listing
+    from .evals.report import documents
+
+    def view() -> RenderableType:
+        from .evals.report import listing
+
+        return listing.versions(found)
 
     with ctx.open() as registry:
         found = registry.versions(name)
-    ctx.show(documents.embeddings(found) if ctx.json else {}, lambda: listing.versions(found))
+    ctx.show(documents.embeddings(found) if ctx.json else {}, view)
 
 
 @main.command()
@@ -638,6 +665,7 @@ def promote(ctx: Context, ref: str, alias: str) -> None:
     type=click.Choice(["cosine", "dot", "l2"]),
     help="By default the space's own.",
 )
+@DEVICE
 @common
 def neighbors(ctx: Context, ref: str, item: str, k: int, metric: str | None) -> None:
     """Show the rows nearest to ID, exactly.
@@ -660,6 +688,7 @@ def neighbors(ctx: Context, ref: str, item: str, k: int, metric: str | None) -> 
 @click.argument("b")
 @click.argument("c")
 @click.option("-k", metavar="K", type=int, default=10, show_default=True, help="How many.")
+@DEVICE
 @common
 def analogy(ctx: Context, ref: str, a: str, b: str, c: str, k: int) -> None:
     """A is to B as C is to what? (3CosAdd: the rows nearest to B - A + C).
@@ -822,6 +851,7 @@ def index_rm(ctx: Context, name: str) -> None:
 @click.option("--stale", is_flag=True, help="Derive again what is stale: REF alone, or everything.")
 @click.option("--refit", is_flag=True, help="With --stale: fit anew, even where the fit could be kept.")
 @click.option("--forget", is_flag=True, help="Let the derived embedding REF stand alone: nothing flags it.")
+@DEVICE
 @common
 def derive(
     ctx: Context,
@@ -896,6 +926,8 @@ def apply(
 
     Example: embreg apply words/whiten queries.npy -o queries-white.npy
     """
+    from pathlib import Path
+
     from .evals import deriving
     from .evals.report import documents, listing
     from .registry.formats import Options
@@ -1125,6 +1157,13 @@ QUERIES = click.option(
     type=click.IntRange(0, MOST),
     help="Rows asked for their neighbours, 0 for all [default: all up to 50,000 rows, 10,000 of more].",
 )
+NEIGHBORS = click.option(
+    "--neighbors",
+    type=click.Choice(["exact", "approx"]),
+    default="exact",
+    show_default=True,
+    help="Of more than 50,000 rows; approx: an index finds those of all rows, and what it misses is measured.",
+)
 FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
 
 
@@ -1152,7 +1191,9 @@ def _failures(runs: Sequence[RunRecord]) -> int:
 @SEED
 @CONFIDENCE
 @QUERIES
+@NEIGHBORS
 @FORCE
+@DEVICE
 @common
 def eval_(
     ctx: Context,
@@ -1164,6 +1205,7 @@ def eval_(
     seed: int,
     confidence: float,
     queries: int | None,
+    neighbors: str,
     force: bool,
 ) -> int:
     """Measure REF with every suite whose needs are met, and record the numbers.
@@ -1184,6 +1226,7 @@ def eval_(
             seed=seed,
             confidence=confidence,
             queries=queries,
+            neighbors=neighbors,
             force=force,
             progress=progress,
         )
@@ -1202,7 +1245,9 @@ def eval_(
 @PARAM
 @SEED
 @CONFIDENCE
+@NEIGHBORS
 @FORCE
+@DEVICE
 @common
 def drift(
     ctx: Context,
@@ -1228,8 +1273,11 @@ def drift(
         raise UsageError("give two versions, or one name and --history")
     if history and (floor or like):
         raise UsageError("a floor is that of two versions, not of a history")
+    if (floor or like) and chosen["neighbors"] != "exact":
+        raise UsageError("a floor is that of exact neighbours", hint="leave --neighbors out")
     chosen["params"] = _params(ctx, params)
     if new is not None and (floor or like):
+        del chosen["neighbors"]
         return _drift_floor(ctx, old, new, like, chosen)
     with ctx.open() as registry, ctx.progress("comparing") as progress:
         chosen["progress"] = progress
@@ -1296,6 +1344,7 @@ def _tabular(
 )
 @PARAM
 @SEED
+@DEVICE
 @common
 def compare(
     ctx: Context,
@@ -1413,6 +1462,7 @@ def metrics(
 @click.option("--markdown", metavar="FILE", type=click.Path(), help="Write Markdown.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a self-contained page.")
 @SEED
+@DEVICE
 @common
 def gate(ctx: Context, ref: str, seed: int, **given: Any) -> int:
     """Hold REF against the checks of embreg.toml; exit with 1 if one fails.
@@ -1468,6 +1518,8 @@ def _write_pages(result: GateResult, junit: str | None, markdown: str | None, ht
 
 
 def _write(path: str, text: str, mode: str = "w") -> None:
+    from pathlib import Path
+
     try:
         with Path(path).open(mode, encoding="utf-8") as file:
             file.write(text)

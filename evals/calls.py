@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ..registry import builtin
 from ..registry.errors import DatasetNotFound, InputError, NotFound, UsageError, printable
 from .config import registry_in_force
+from .graphs import EXACT
 from .plain import Plain, Taken, to_table
 from .plain_data import Datasets, Held, LabelsOf, to_datasets
 from .results import Opener, Run, Runs
@@ -71,6 +72,7 @@ class Settings:
     seed: int = 0
     confidence: float = CONFIDENCE
     queries: int | None = None
+    neighbors: str = EXACT
     metric: str | None = None
     progress: Progress | None = None
 
@@ -183,8 +185,13 @@ def ready(sides: Sequence[Side], asked: Settings, home: Registry | None) -> list
         table, told = _with_ids(side, source, donor, asked), source.taken.notes
         progress = inner_progress(source.ref, asked.progress)
         subject = Subject(
-            table, ref=source.ref, store=source.store, queries=asked.queries, progress=progress
-        )  # fmt: skip
+            table,
+            ref=source.ref,
+            store=source.store,
+            queries=asked.queries,
+            method=asked.neighbors,
+            progress=progress,
+        )
         if bad := len(subject.nonfinite):
             told += (f"{bad:,} rows hold NaN or infinity, and take no part",)
         found.append(Ready(given=Given(subject=subject, digest=source.digest), notes=told))

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..registry.errors import ConfigError, did_you_mean, printable
-from .suite import Better, Metric, Need, Suite
 from .toml_source import TomlSource, shown
+
+if TYPE_CHECKING:
+    from .suite import Metric, Suite
 
 NAME = "embreg.toml"
 #: The registry where nobody names one, and the variable that may.
@@ -369,6 +371,8 @@ def _error(config: Config, line: int | None, what: str, hint: str) -> ConfigErro
 
 def _misfit(check: Check, suite: Suite, metric: Metric) -> tuple[str, str] | None:
     """Return what is wrong with a check of ``metric``, and a hint; None when nothing is."""
+    from .suite import Better, Need
+
     for key, bound in (("min", check.min), ("max", check.max)):
         if bound is not None and not _within(metric, bound):
             low, high = (_bound(b) for b in (metric.low, metric.high))
@@ -393,6 +397,8 @@ def _misfit(check: Check, suite: Suite, metric: Metric) -> tuple[str, str] | Non
 
 def best(metric: Metric) -> float | None:
     """Return the best value a metric can take; None where it is unbounded or has no direction."""
+    from .suite import Better
+
     if metric.ideal is not None and metric.better is not Better.NEITHER:
         return metric.ideal
     return {Better.HIGHER: metric.high, Better.LOWER: metric.low}.get(metric.better)

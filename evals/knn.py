@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,8 +79,12 @@ def neighbors(
     return _nearest(x, y, k, metric, barred)
 
 
-def self_neighbors(x: Stacked, k: int, metric: str = "cosine") -> Neighbors:
+def self_neighbors(
+    x: Stacked, k: int, metric: str = "cosine", *, tell: Callable[[int, int], None] | None = None
+) -> Neighbors:
     """Return the ``k`` nearest other rows of each row of ``x`` ``(n, d)``; see ``neighbors``.
+
+    ``tell`` is told how many tasks of how many are done, where the work is cut into tasks.
 
     Raises:
         UnknownChoice: another metric.
@@ -89,7 +94,7 @@ def self_neighbors(x: Stacked, k: int, metric: str = "cosine") -> Neighbors:
     y = _checked(x, "x")
     _check_call(k, len(y), 1, metric)
     own = np.arange(len(y))[:, None]
-    return _nearest(y, y, k, metric, own, itself=True)
+    return _nearest(y, y, k, metric, own, itself=True, tell=tell)
 
 
 def scores(x: Vectors, y: Vectors, metric: str) -> NDArray[np.float64]:
@@ -165,7 +170,14 @@ def _check_call(k: int, n: int, barred: int, metric: str) -> None:
 
 
 def _nearest(
-    x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows, *, itself: bool = False
+    x: Stacked,
+    y: Stacked,
+    k: int,
+    metric: str,
+    exclude: Rows,
+    *,
+    itself: bool = False,
+    tell: Callable[[int, int], None] | None = None,
 ) -> Neighbors:
     """Answer by the fastest way that there is here, all of which give the same answers.
 
@@ -176,8 +188,9 @@ def _nearest(
         return _saturated(*_exact(x, y, k, metric, exclude))
     device = device_for(products, x.size + y.size)
     if device == "cpu" and int8.serves(y.shape[1]):
-        exact = int8.self_neighbors(y, k, metric) if itself else int8.neighbors(x, y, k, metric, exclude)
-        return _saturated(*exact)
+        if itself:
+            return _saturated(*int8.self_neighbors(y, k, metric, tell))
+        return _saturated(*int8.neighbors(x, y, k, metric, exclude))
     whole = np.asarray(y)
     asked = whole if itself else np.asarray(x)
     if device == "cpu" and not rates.bf16_pays(y.shape[1]):

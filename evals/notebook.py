@@ -16,6 +16,7 @@ import numpy as np
 from ..registry.errors import UsageError, printable
 from . import comparing, runner
 from .calls import Params, Settings, Side, What, is_registry, listed, notes, only, opened, ready, runs_of
+from .graphs import EXACT
 from .plain import Ids
 from .plain_data import Datasets, LabelsOf
 from .results import Compared, Run, Runs
@@ -43,6 +44,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     queries: int | None = None,
+    neighbors: str = EXACT,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Runs: ...
@@ -64,6 +66,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     queries: int | None = None,
+    neighbors: str = EXACT,
     registry: Home | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -86,6 +89,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     queries: int | None = None,
+    neighbors: str = EXACT,
     registry: Home | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -124,6 +128,9 @@ def evaluate(
         confidence: of the intervals, between 0 and 1, exclusive.
         queries: rows that the neighbour graph is asked for, 0 for all; by default all up to 50,000 rows, and
             10,000 of more.
+        neighbors: how those of a table of more rows are found: ``exact``, or ``approx`` by an index, then of
+            all rows by default. What the index misses is measured on 1,000 rows: figures are corrected for
+            it, and have wider intervals.
         registry: of references; by default that of ``$EMBREG_REGISTRY``, ``embreg.toml`` or ``.embreg``.
         force: measure again what was recorded before.
         progress: told which run is being done.
@@ -146,13 +153,14 @@ def evaluate(
         raise UsageError("ids of a baseline, and no baseline")
     asked = Settings(
         suites=suites, datasets=datasets, labels=labels, params=params, seed=seed, confidence=confidence,
-        queries=queries, metric=metric, progress=progress,
+        queries=queries, neighbors=neighbors, metric=metric, progress=progress,
     )  # fmt: skip
     with opened(registry, sides, asked) as home:
         if home is not None and asked.recordable(sides):
             records = runner.evaluate(
                 home, what, suites=suites, baseline=_ref(baseline), datasets=asked.names, params=params,
-                seed=seed, confidence=confidence, queries=queries, force=force, progress=progress,
+                seed=seed, confidence=confidence, queries=queries, neighbors=neighbors, force=force,
+                progress=progress,
             )  # fmt: skip
             return runs_of(records, home.stored_table)
         first, *others = ready(sides, asked, home)
@@ -184,6 +192,7 @@ def drift(
     params: Params | None = None,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    neighbors: str = EXACT,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Run: ...
@@ -201,6 +210,7 @@ def drift(
     params: Params | None = None,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    neighbors: str = EXACT,
     registry: Home | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -219,6 +229,7 @@ def drift(
     params: Params | None = None,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    neighbors: str = EXACT,
     registry: Home | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -242,6 +253,7 @@ def drift(
         params: by suite.
         seed: of every random choice.
         confidence: of the intervals, between 0 and 1, exclusive.
+        neighbors: as for ``evaluate``.
         registry: of references; by default as for ``evaluate``.
         force: measure again what was recorded before.
         progress: told what is being done.
@@ -261,12 +273,14 @@ def drift(
         raise UsageError("drift is between two: the old and the new")
     sides = [Side(what=b, name="new", ids=new_ids), Side(what=a, name="old", ids=ids)]
     asked = Settings(
-        suites=["drift"], params=params, seed=seed, confidence=confidence, metric=metric, progress=progress
+        suites=["drift"], params=params, seed=seed, confidence=confidence, neighbors=neighbors,
+        metric=metric, progress=progress,
     )  # fmt: skip
     with opened(registry, sides, asked) as home:
         if home is not None and asked.recordable(sides):
             run = runner.drift(
-                home, a, b, params=params, seed=seed, confidence=confidence, force=force, progress=progress
+                home, a, b, params=params, seed=seed, confidence=confidence, neighbors=neighbors,
+                force=force, progress=progress,
             )  # fmt: skip
             return Run.of(run, home.stored_table)
         new, old = ready(sides, asked, home)

@@ -20,6 +20,8 @@ from ..registry.types import Dataset, MeasureRecord, Progress, RunRecord, Versio
 from .config import Config, check_against
 from .discovery import discover as discover
 from .discovery import left_out
+from .figures import interval, number
+from .graphs import EXACT, METHODS
 from .statistics import CONFIDENCE, at_confidence
 from .suite import Findings, Need, Skipped, Suite
 
@@ -182,6 +184,7 @@ class Session:
     confidence: float = CONFIDENCE
     force: bool = False
     queries: int | None = None
+    neighbors: str = EXACT
     progress: Progress | None = None
     subjects: dict[str, Subject] = field(default_factory=dict)
     tables: dict[str, DatasetTable] = field(default_factory=dict)
@@ -196,6 +199,7 @@ class Session:
                 ref=version.ref,
                 store=self.registry.artifacts(version),
                 queries=self.queries,
+                method=self.neighbors,
                 progress=inner_progress(version.ref, self.progress),
             )
         return self.subjects[version.digest]
@@ -229,6 +233,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     queries: int | None = None,
+    neighbors: str = EXACT,
     force: bool = False,
     builtin: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
@@ -247,6 +252,8 @@ def evaluate(
         confidence: of the intervals, between 0 and 1, exclusive.
         queries: rows that the neighbour graph is asked for, 0 for all; by default all up to 50,000 rows, and
             10,000 of more.
+        neighbors: how those of a large table are found: ``exact``, or ``approx`` by an index, whose recall
+            widens the intervals; by default of all rows then. Such runs are not compared with exact ones.
         force: measure again what was measured before.
         builtin: names of built-in datasets by suite: these are run on besides, and no built-in one in place
             of what the registry lacks.
@@ -261,13 +268,14 @@ def evaluate(
     """
     from .standins import StandIns
 
-    check_settings(seed, confidence, queries)
+    check_settings(seed, confidence, queries, neighbors)
     session = Session(
         registry=registry,
         seed=seed,
         confidence=confidence,
         force=force,
         queries=queries,
+        neighbors=neighbors,
         progress=progress,
     )
     version = registry.resolve(ref)
@@ -287,12 +295,15 @@ def evaluate(
     return one_by_one(plans, lambda planned: run(session, planned, version, base), progress)
 
 
-def check_settings(seed: int, confidence: float, queries: int | None) -> None:
+def check_settings(seed: int, confidence: float, queries: int | None, neighbors: str) -> None:
     """Refuse what no run can be told.
 
     Raises:
         UsageError: one of them is outside its range.
+        UnknownChoice: no such way to find neighbours.
     """
+    if neighbors not in METHODS:
+        raise UnknownChoice("kind of neighbors", neighbors, METHODS)
     if not 0 <= seed < 2**63:
         raise UsageError(f"a seed lies between 0 and 2**63, not at {seed}")
     if not 0 < confidence < 1:
@@ -330,6 +341,7 @@ def drift(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    neighbors: str = EXACT,
     force: bool = False,
     progress: Progress | None = None,
 ) -> RunRecord:
@@ -342,6 +354,7 @@ def drift(
         params=params,
         seed=seed,
         confidence=confidence,
+        neighbors=neighbors,
         force=force,
         progress=progress,
     )
@@ -355,16 +368,18 @@ def drift_history(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     confidence: float = CONFIDENCE,
+    neighbors: str = EXACT,
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[RunRecord, ...]:
     """Measure drift from each version of an embedding to the next, oldest first."""
     steps = list(pairwise(v.ref for v in registry.versions(name)))
+    chosen: dict[str, Any] = {"params": params, "seed": seed, "confidence": confidence, "force": force}
     done = []
     for i, (old, new) in enumerate(steps):
         if progress is not None:
             progress(new, i, len(steps))
-        done.append(drift(registry, old, new, params=params, seed=seed, confidence=confidence, force=force))
+        done.append(drift(registry, old, new, **chosen, neighbors=neighbors))
     return tuple(done)
 
 
@@ -436,7 +451,8 @@ def _on_indexes(registry: Registry, name: str, planned: Plan) -> list[Plan]:
 def run(session: Session, planned: Plan, version: Version, baseline: Version | None) -> RunRecord:
     """Do one run, or read it back; record it if it was done now."""
     base = baseline if Need.BASELINE in planned.suite.needs else None
-    record = drafted(planned, version, base, session.seed, session.confidence, session.queries)
+    asked = graph_params(session.queries, session.neighbors)
+    record = drafted(planned, version, base, session.seed, session.confidence, asked)
     if planned.missing:
         return record
     record = replace(record, cache_key=cache_key(record, planned.index.digests if planned.index else ()))
@@ -448,9 +464,23 @@ def run(session: Session, planned: Plan, version: Version, baseline: Version | N
 
 
 def drafted(
-    planned: Plan, version: Named, base: Named | None, seed: int, confidence: float, queries: int | None
+    planned: Plan,
+    version: Named,
+    base: Named | None,
+    seed: int,
+    confidence: float,
+    graph: Mapping[str, Any],
 ) -> RunRecord:
-    """Return the record of a run before it is done; skipped, where the plan misses something."""
+    """Return the record of a run before it is done; skipped, where the plan misses something.
+
+    Args:
+        planned: the run.
+        version: what it is about.
+        base: what that is compared with.
+        seed: of every random choice.
+        confidence: of the intervals.
+        graph: what was asked of the neighbour graph (``graph_params``).
+    """
     suite = planned.suite
     return RunRecord(
         suite=suite.name,
@@ -461,7 +491,7 @@ def drafted(
         baseline_digest=base.digest if base else None,
         dataset=planned.dataset.name if planned.dataset else None,
         dataset_digest=planned.dataset.digest if planned.dataset else None,
-        params=_plain(planned.params) | _graph(queries),
+        params=_plain(planned.params) | dict(graph),
         seed=seed,
         confidence=confidence,
         status="skipped" if planned.missing else "done",
@@ -474,9 +504,10 @@ def _plain(params: Any) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(params).items()}
 
 
-def _graph(queries: int | None) -> dict[str, int]:
+def graph_params(queries: int | None, neighbors: str) -> dict[str, Any]:
     """Return what was asked of the neighbour graph, where that is not the rule: other runs do not compare."""
-    return {} if queries is None else {"graph_queries": queries}
+    asked: dict[str, Any] = {} if queries is None else {"graph_queries": queries}
+    return asked if neighbors == EXACT else asked | {"graph_neighbors": neighbors}
 
 
 def cache_key(record: RunRecord, build: Sequence[str] = ()) -> str:
@@ -527,6 +558,7 @@ def measure(
         subject = subject_of()
         with at_confidence(record.confidence):
             findings = planned.suite.run(subject, planned.params, rng)
+            notes = (*findings.notes, *_approximations(subject))
         measures = check_findings(planned.suite, findings)
     except Skipped as skipped:
         return replace(record, status="skipped", reason=str(skipped)), None
@@ -540,10 +572,24 @@ def measure(
         absent=tuple(
             {"metric": a.metric, "labels": dict(a.labels), "reason": a.reason} for a in findings.absent
         ),
-        notes=tuple(findings.notes),
+        notes=notes,
         verdict=findings.verdict,
     )
     return done, findings.items
+
+
+def _approximations(subject: Subject) -> list[str]:
+    """Return what to know of the approximate neighbours that a run took, a line for each graph."""
+    told = []
+    for side in filter(None, (subject.baseline, subject)):
+        name = f" of {printable(side.ref, 140)}" if subject.baseline is not None else ""
+        for graph in side.approximated:
+            recall, (low, high) = graph.recall()
+            told.append(
+                f"neighbours{name} approximate: recall@{graph.found.k} {number(recall, 'share')} "
+                f"{interval(low, high, 'share')} on {len(graph.exact.queries):,} queries ({graph.index})"
+            )
+    return told
 
 
 def check_findings(suite: Suite, findings: Findings) -> tuple[MeasureRecord, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,21 +12,29 @@ from numpy.typing import NDArray
 from ..registry.tables import EmbeddingTable
 from ..registry.vectors import hash_ids, row_norms, split
 from . import knn
+from .graphs import APPROX, EXACT, ApproximateGraph
+from .graphs import NeighborGraph as NeighborGraph
 from .moments import Moments
 from .suite import Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from ..registry.serving import PresentBuild
     from ..registry.types import Progress, Space
-    from ..registry.vectors import Vectors
+    from ..registry.stack import Stacked
 
 #: Up to this many rows the neighbour graph is whole; above, this many queries are drawn.
 WHOLE_GRAPH_ROWS = 50_000
 SAMPLED_QUERIES = 10_000
-#: Multiplications in a block of a sampled graph, some seconds of work: finished blocks are kept.
-BLOCK_PRODUCTS = 2**38
+#: So many queries of an approximate graph have exact neighbours too.
+CHECKED_QUERIES = 1000
+#: Multiplications in a block of a graph, some seconds of work: finished blocks are kept.
+BLOCK_PRODUCTS = 2**40
+#: Multiplications of the whole graph up to which it is one piece of work, in which each product serves two rows.
+WHOLE_PRODUCTS = 2**44
 #: The graph holds so many neighbours at least: what the suites ask for, so that one graph serves them all.
 GRAPH_NEIGHBORS = 20
 #: Pairs of rows scored at a time.
@@ -40,37 +48,6 @@ class DatasetTable:
     name: str
     kind: str
     rows: pa.Table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeighborGraph:
-    """k nearest neighbours of some rows among all valid rows of their own table, self excluded.
-
-    Attributes:
-        queries: int64 ``(q,)``, ascending row numbers of the queries.
-        rows: int64 ``(q, k)``, best first, row numbers of the table.
-        scores: float32 ``(q, k)``, higher is nearer (cosine, dot, or negated squared distance).
-        n: rows that took part as base; ``whole`` when every one of them is a query.
-    """
-
-    queries: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    n: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether every row of the base was a query."""
-        return len(self.queries) == self.n
-
-    @property
-    def k(self) -> int:
-        """How many neighbours each query has."""
-        return int(self.rows.shape[1])
-
-    def first(self, k: int) -> NeighborGraph:
-        """Return the graph of the first ``k`` neighbours."""
-        return NeighborGraph(queries=self.queries, rows=self.rows[:, :k], scores=self.scores[:, :k], n=self.n)
 
 
 class Store(Protocol):
@@ -116,6 +93,8 @@ class Subject:
         index: the build of an index that follows the embedding; None where the suite needs none.
         queries: how many rows the neighbour graph is asked for; 0 for all, None for as many as the size of
             the table allows (see ``neighbors``).
+        method: ``exact``, or ``approx``: an index finds the neighbours of a large table, see
+            ``approximate_neighbors``.
         progress: told how far the work on this subject is; None where nobody listens.
     """
 
@@ -129,6 +108,7 @@ class Subject:
         index: PresentBuild | None = None,
         store: Store | None = None,
         queries: int | None = None,
+        method: str = EXACT,
         progress: Progress | None = None,
     ) -> None:
         self.table = table
@@ -138,7 +118,9 @@ class Subject:
         self.index = index
         self.store = store if store is not None else Memory()
         self.queries = queries
+        self.method = method
         self.progress = progress
+        self._told: dict[int, ApproximateGraph] = {}
 
     def with_(
         self,
@@ -156,6 +138,7 @@ class Subject:
             index=index,
             store=self.store,
             queries=self.queries,
+            method=self.method,
             progress=self.progress,
         )
 
@@ -207,29 +190,75 @@ class Subject:
     def neighbors(self, k: int) -> NeighborGraph:
         """Return the shared neighbour graph: whole up to 50,000 rows, above from 10,000 sampled queries.
 
-        ``queries`` asks for more or fewer. The base is always every valid row. Computed once per version and
+        ``queries`` asks for more or fewer; beside an approximate graph it is that of 1,000. The base is
+        always every valid row, and the neighbours are always the exact ones. Computed once per version and
         kept in the store; of a sampled graph, the blocks that were done when the work broke off are too.
 
         Raises:
             Skipped: the table has fewer than k + 1 valid rows.
         """
+        n = self._enough(k)
+        q = CHECKED_QUERIES if self._approximates(n) else self._graph_queries(n)
+        by_rule = self.queries is None and not self._approximates(n)
+        kept = self._kept("neighbors" if by_rule else f"neighbors.{q}", k, q, self._compute_neighbors)
+        return self._graph(kept).first(k)
+
+    def approximate_neighbors(self, k: int, *, whole: bool = False) -> ApproximateGraph | None:
+        """Return the neighbours that an index finds, with the exact ones of 1,000 of the queries.
+
+        None where the exact ones are to be taken: nobody asked for others, the table is of a size whose whole
+        graph is exact, or no more than 1,000 rows are asked for. ``queries`` says how many rows that is; by
+        default all of them. Computed once per version and kept in the store, under another name.
+
+        Args:
+            k: how many neighbours.
+            whole: whether only a graph of all rows is of use; None, where fewer are asked for.
+
+        Raises:
+            Skipped: the table has fewer than k + 1 valid rows.
+            InputError: a row is too long for float32 products.
+            IndexFailed: FAISS refused.
+        """
+        n = self._enough(k)
+        q = self._graph_queries(n)
+        if not self._approximates(n) or (whole and q < n):
+            return None
+        kept = self._kept(f"neighbors.approx.{q}", k, q, self._approximate)
+        graph = ApproximateGraph(
+            found=self._graph(kept).first(k), exact=self.neighbors(k), index=str(kept["index"])
+        )
+        self._told[k] = graph
+        return graph
+
+    @property
+    def approximated(self) -> tuple[ApproximateGraph, ...]:
+        """The approximate graphs that were given out so far, by their k."""
+        return tuple(graph for _, graph in sorted(self._told.items()))
+
+    def _enough(self, k: int) -> int:
         n = len(self.valid)
         if n < k + 1:
             bad = f", and {len(self.nonfinite):,} with NaN or infinity" if len(self.nonfinite) else ""
             raise Skipped(f"{k} neighbours need at least {k + 1} rows that are not zero; there are {n}{bad}")
-        q = self._graph_queries(n)
-        name = "neighbors" if self.queries is None else f"neighbors.{q}"
+        return n
+
+    def _kept(
+        self, name: str, k: int, q: int, compute: Callable[[int, int], dict[str, NDArray[np.generic]]]
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return what is kept of a graph of q queries, computed if it is not there or holds fewer than k."""
         kept = self.store.get(name)
         if kept is None or kept["rows"].shape[1] < k or len(kept["queries"]) != q:
-            kept = self._compute_neighbors(min(max(k, GRAPH_NEIGHBORS), n - 1), q)
+            kept = compute(min(max(k, GRAPH_NEIGHBORS), len(self.valid) - 1), q)
             self.store.put(name, kept)
-        graph = NeighborGraph(
+        return kept
+
+    def _graph(self, kept: dict[str, NDArray[np.generic]]) -> NeighborGraph:
+        return NeighborGraph(
             queries=kept["queries"].astype(np.int64, copy=False),
             rows=kept["rows"].astype(np.int64, copy=False),
             scores=kept["scores"].astype(np.float32, copy=False),
-            n=n,
+            n=len(self.valid),
         )
-        return graph.first(k)
 
     def widened(
         self, queries: NDArray[np.int64], rows: NDArray[np.int64], scores: NDArray[np.float32]
@@ -253,15 +282,30 @@ class Subject:
 
     def _graph_queries(self, n: int) -> int:
         if self.queries is None:
-            return n if n <= WHOLE_GRAPH_ROWS else SAMPLED_QUERIES
+            return n if n <= WHOLE_GRAPH_ROWS or self.method == APPROX else SAMPLED_QUERIES
         return min(self.queries or n, n)
+
+    def _approximates(self, n: int) -> bool:
+        return self.method == APPROX and n > WHOLE_GRAPH_ROWS and self._graph_queries(n) > CHECKED_QUERIES
+
+    def _approximate(self, k: int, q: int) -> dict[str, NDArray[np.generic]]:
+        from . import approximate
+
+        valid, table = self.valid, self.table
+        if len(valid) < table.rows:
+            ids = table.ids.combine_chunks().take(valid)
+            table = EmbeddingTable.from_arrays(ids, table.vectors[valid], space=table.space)
+        queries = self.sample(q)
+        found = approximate.search(table, np.searchsorted(valid, queries), k, self.tell)
+        rows = valid[found.rows]
+        return {"queries": queries, "rows": rows, "scores": found.scores, "index": np.array(found.index)}
 
     def _compute_neighbors(self, k: int, q: int) -> dict[str, NDArray[np.generic]]:
         valid, metric = self.valid, self.space.metric
-        vectors = self.table.vectors
-        base = vectors if len(valid) == self.table.rows else vectors[valid]
-        if q == len(valid) <= WHOLE_GRAPH_ROWS:
-            found = knn.self_neighbors(base, k, metric=metric)
+        base = self.table.stacked(None if len(valid) == self.table.rows else valid)
+        if q == len(valid) and q * base.size <= WHOLE_PRODUCTS:
+            base = np.asarray(base)
+            found = knn.self_neighbors(base, k, metric, tell=partial(self.tell, "neighbours"))
             return {"queries": valid, "rows": valid[found.rows], "scores": found.scores}
         queries = self.sample(q)
         own = np.searchsorted(valid, queries)
@@ -269,7 +313,7 @@ class Subject:
         return {"queries": queries, "rows": valid[rows], "scores": scores}
 
     def _in_blocks(
-        self, base: Vectors, own: NDArray[np.int64], k: int
+        self, base: Stacked, own: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the neighbours of some rows of ``base``; blocks that are done outlive an interruption."""
         size = max(256, BLOCK_PRODUCTS // max(base.size, 1))

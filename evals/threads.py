@@ -17,12 +17,20 @@ def workers() -> int:
     return os.cpu_count() or 1
 
 
-def in_threads(work: Callable[[T], None], tasks: Sequence[T]) -> None:
+def in_threads(
+    work: Callable[[T], None], tasks: Sequence[T], tell: Callable[[int, int], None] | None = None
+) -> None:
     """Do independent tasks in threads, each with a BLAS of one thread.
 
     Whole tiles run beside each other, so no thread waits for another inside a product: on a busy
     machine barriers cost more than the work between them.
+
+    Args:
+        work: does one task.
+        tasks: what there is to do, in about this order.
+        tell: told how many tasks of how many are done.
     """
+    tell = tell or (lambda done, total: None)
     if len(tasks) < 2:
         for task in tasks:
             work(task)
@@ -30,5 +38,5 @@ def in_threads(work: Callable[[T], None], tasks: Sequence[T]) -> None:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
-        for _ in pool.map(work, tasks):
-            pass
+        for done, _ in enumerate(pool.map(work, tasks), 1):
+            tell(done, len(tasks))

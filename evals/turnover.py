@@ -4,6 +4,9 @@ A neighbour that ties with the k-th (within 1e-6) counts as kept, so duplicate r
 stand in any order. But where most rows tie with it in one version only, such as rows that have collapsed into
 one, a tie counts for the chance that it has of a place in the list. Where both versions tie at the k-th
 place, and for rank-biased overlap and the answers of the old rows, the lower row comes first.
+
+Where indexes found the neighbours in both versions, those of a sample of the rows are known exactly too, and
+are compared beside the others (``evals.double_sampling``).
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..registry.vectors import Vectors, split
+from ..registry.stack import Stacked
+from ..registry.vectors import split
 from . import knn
+from .double_sampling import Values
 from .shared import Floats, Rows, Shared
 
 if TYPE_CHECKING:
-    from .subject import Subject
+    from .subject import NeighborGraph, Subject
 
 #: Up to this many shared rows every one of them is a query.
 WHOLE_ROWS = 10_000
@@ -39,14 +44,22 @@ class Turnover:
 
     Attributes:
         queries: int64 ``(q,)``, ascending positions.
-        overlap, rbo: float64 ``(q,)``.
-        cross: float64 ``(r,)`` cross recall of some of them; None where the widths differ.
+        overlap, rbo: of each of them.
+        cross: cross recall of some of them, always of exact neighbours; None where the widths differ.
     """
 
     queries: Rows
-    overlap: Floats
-    rbo: Floats
-    cross: Floats | None
+    overlap: Values
+    rbo: Values
+    cross: Values | None
+
+    @property
+    def kept(self) -> float:
+        """Mean overlap; of approximate neighbours that of the exact ones, as far as they are known."""
+        if self.overlap.exact is None:
+            return float(self.overlap.found.mean())
+        corrected = self.overlap.corrected()
+        return float(self.overlap.exact.mean()) if isinstance(corrected, str) else corrected.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +106,7 @@ def unturned(shared: Shared, k: int, queries: int) -> Turnover | str:
     if reason := _too_few(shared, k):
         return reason
     asked = _queries(shared, queries)
-    one = np.ones(len(asked))
+    one = Values(found=np.ones(len(asked)))
     return Turnover(queries=asked, overlap=one, rbo=one, cross=one)
 
 
@@ -108,14 +121,41 @@ def compare(shared: Shared, k: int, queries: int) -> Turnover | str:
     """
     if reason := _too_few(shared, k):
         return reason
-    old, new = _common_graphs(shared, k) or _own_graphs(shared, k, queries)
+    pairs = _approximate_graphs(shared, k)
+    if pairs is not None:
+        (found, exact), places = [_compared(shared, pair) for pair in pairs], pairs[1][1].queries
+        at = np.searchsorted(found.queries, places)
+        overlap, rbo = (
+            Values(found=a, exact=b, places=at)
+            for a, b in ((found.overlap, exact.overlap), (found.rbo, exact.rbo))
+        )
+        cross = _cross_recall(shared, pairs[1][1], exact.chance, queries) if shared.same_width else None
+        return Turnover(queries=found.queries, overlap=overlap, rbo=rbo, cross=cross)
+    pair = _common_graphs(shared, k) or _own_graphs(shared, k, queries)
+    found = _compared(shared, pair)
+    cross = _cross_recall(shared, pair[1], found.chance, queries) if shared.same_width else None
+    overlap, rbo = Values(found=found.overlap), Values(found=found.rbo)
+    return Turnover(queries=found.queries, overlap=overlap, rbo=rbo, cross=cross)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """The lists of two versions, query by query, and what a tie counts for in the new one."""
+
+    queries: Rows
+    overlap: Floats
+    rbo: Floats
+    chance: Floats
+
+
+def _compared(shared: Shared, pair: tuple[_Side, _Side]) -> _Compared:
+    old, new = pair
     chances = _chance(shared, old), _chance(shared, new)
     both = (chances[0] < 1) & (chances[1] < 1)
     in_old, in_new = (np.where(both, 1.0, chance) for chance in chances)
     kept = _hits(new.found, old, in_old), _hits(old.found, new, in_new)
-    overlap = np.select([in_old < 1, in_new < 1], kept, np.maximum(*kept)) / k
-    cross = _cross_recall(shared, new, in_new, queries) if shared.same_width else None
-    return Turnover(queries=new.queries, overlap=overlap, rbo=_rbo(old.found, new.found), cross=cross)
+    overlap = np.select([in_old < 1, in_new < 1], kept, np.maximum(*kept)) / old.found.shape[1]
+    return _Compared(queries=new.queries, overlap=overlap, rbo=_rbo(old.found, new.found), chance=in_new)
 
 
 def _too_few(shared: Shared, k: int) -> str:
@@ -133,17 +173,35 @@ def _queries(shared: Shared, count: int) -> Rows:
 
 def _common_graphs(shared: Shared, k: int) -> tuple[_Side, _Side] | None:
     """Return the graphs that all suites share, where they are about the same rows and queries."""
-    if not shared.n == len(shared.old.valid) == len(shared.new.valid):
+    if not _all_shared(shared):
         return None
-    old = _graph_side(shared.old, shared.old_rows, k)
-    new = _graph_side(shared.new, shared.new_rows, k)
+    old = _graph_side(shared.old, shared.old_rows, shared.old.neighbors(k))
+    new = _graph_side(shared.new, shared.new_rows, shared.new.neighbors(k))
     return (old, new) if np.array_equal(old.queries, new.queries) else None
 
 
-def _graph_side(subject: Subject, rows: Rows, k: int) -> _Side:
+def _approximate_graphs(shared: Shared, k: int) -> tuple[tuple[_Side, _Side], tuple[_Side, _Side]] | None:
+    """Return what indexes found in the two versions, and the exact lists of some rows; None without them."""
+    if not _all_shared(shared):
+        return None
+    old, new = (subject.approximate_neighbors(k) for subject in (shared.old, shared.new))
+    if old is None or new is None:
+        return None
+    found, exact = (
+        (_graph_side(shared.old, shared.old_rows, a), _graph_side(shared.new, shared.new_rows, b))
+        for a, b in ((old.found, new.found), (old.exact, new.exact))
+    )
+    same = all(np.array_equal(a.queries, b.queries) for a, b in (found, exact))
+    return (found, exact) if same else None
+
+
+def _all_shared(shared: Shared) -> bool:
+    return shared.n == len(shared.old.valid) == len(shared.new.valid)
+
+
+def _graph_side(subject: Subject, rows: Rows, graph: NeighborGraph) -> _Side:
     position = np.full(subject.table.rows, -1, dtype=np.int64)
     position[rows] = np.arange(len(rows))
-    graph = subject.neighbors(k)
     order = np.argsort(position[graph.queries])
     return _Side(
         subject=subject,
@@ -170,11 +228,11 @@ def _own_side(subject: Subject, rows: Rows, queries: Rows, k: int) -> _Side:
     return _Side(subject=subject, rows=rows, queries=queries, found=found.rows, scores=scores)
 
 
-def _vectors(subject: Subject, rows: Rows) -> Vectors:
+def _vectors(subject: Subject, rows: Rows) -> Stacked:
     """Return the vectors of ``rows``, the table's own array where that is all of them in order."""
     table = subject.table
     if len(rows) == table.rows and bool(np.all(rows[1:] > rows[:-1])):
-        return table.vectors
+        return table.stacked()
     return table.take(rows)
 
 
@@ -200,8 +258,8 @@ def _chance(shared: Shared, side: _Side) -> Floats:
     return chance
 
 
-def _cross_recall(shared: Shared, new: _Side, chance: Floats, count: int) -> Floats:
-    """Return float64 ``(r,)``: the new vector asks the old version, under the old version's metric."""
+def _cross_recall(shared: Shared, new: _Side, chance: Floats, count: int) -> Values:
+    """Return ``(r,)``: the new vector asks the old version, under the old version's metric."""
     chosen = shared.new.sample(count, among=shared.new_rows[new.queries])
     which = np.searchsorted(shared.new_rows[new.queries], chosen)
     new = new.some(which)
@@ -212,8 +270,7 @@ def _cross_recall(shared: Shared, new: _Side, chance: Floats, count: int) -> Flo
         shared.old.space.metric,
         exclude=new.queries[:, None],
     )
-    recall: Floats = _hits(answers.rows, new, chance[which]) / new.found.shape[1]
-    return recall
+    return Values(found=_hits(answers.rows, new, chance[which]) / new.found.shape[1])
 
 
 def _ties(side: _Side) -> tuple[Floats, Floats]:

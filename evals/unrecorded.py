@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..registry import builtin
 from .plain_data import digest_of
-from .runner import Material, Plan, check_settings, drafted, measure, one_by_one, plan
+from .runner import Material, Plan, check_settings, drafted, graph_params, measure, one_by_one, plan
 from .standins import StandIns
 from .subject import DatasetTable
 from .suite import Need
@@ -77,10 +77,11 @@ def measured(
 
     Raises:
         UnknownChoice: no such suite or parameter.
-        UsageError: a seed, confidence or number of queries outside its range.
+        UsageError: a seed, confidence or number of queries outside its range, or another kind of neighbours.
     """
-    queries = given.subject.queries
-    check_settings(seed, confidence, queries)
+    queries, neighbors = given.subject.queries, given.subject.method
+    check_settings(seed, confidence, queries, neighbors)
+    graph = graph_params(queries, neighbors)
     tables = {held.dataset.digest: held.table for held in datasets}
     items: dict[str, pa.Table] = {}
 
@@ -90,7 +91,7 @@ def measured(
 
     def do(planned: Plan) -> RunRecord:
         base = baseline if Need.BASELINE in planned.suite.needs else None
-        record = drafted(planned, given, base, seed, confidence, queries)
+        record = drafted(planned, given, base, seed, confidence, graph)
         if planned.missing:
             return record
         record, found = measure(planned, record, lambda: about(planned, base))

@@ -12,7 +12,6 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ...registry.errors import printable
-from ...registry.types import Stale
 from ..figures import number
 from .console import table
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
         PastMove,
         Pruned,
         Registered,
+        Stale,
         Swept,
         Usage,
         Verified,
@@ -282,6 +282,8 @@ def diff(d: Diff, repair: str) -> RenderableType:
 
 def indexes(states: Sequence[IndexState]) -> RenderableType:
     """Return the state of indexes, one a line, and the cause of each stale one."""
+    from ...registry.relations import Stale
+
     if not states:
         return Text("no indexes: 'embreg index build NAME REF --factory S'")
     columns = ("index", "state", "repair", "tracks", "built from", "factory", ">rows", ">size", ">recall")

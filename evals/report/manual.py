@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...registry.errors import printable
 from .. import reference
 from ..discovery import OWN
-from ..subject import SAMPLED_QUERIES, WHOLE_GRAPH_ROWS
+from ..subject import CHECKED_QUERIES, SAMPLED_QUERIES, WHOLE_GRAPH_ROWS
 from .reference import needs, small_print
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def manual(suites: Mapping[str, Suite], origins: Mapping[str, str]) -> str:
         sections=[_section(suite, origins[suite.name]) for suite in ordered],
         whole_graph_rows=f"{WHOLE_GRAPH_ROWS:,}",
         sampled_queries=f"{SAMPLED_QUERIES:,}",
+        checked_queries=f"{CHECKED_QUERIES:,}",
     )
 
 

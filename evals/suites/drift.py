@@ -34,7 +34,7 @@ from ...registry.vectors import hash_ids
 from .. import geometry, turnover, twosample
 from ..geometry import Geometry
 from ..shared import Floats, Shared
-from ..statistics import bootstrap_mean, mean_error, normal_interval
+from ..statistics import mean_error, normal_interval
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Skipped, Suite
 from ..turnover import Turnover
 
@@ -328,8 +328,11 @@ def _lists_found(
         if values is None:
             found.append(Absent(name, geometry.widths_differ(shared)))
             continue
-        low, high = bootstrap_mean(values, rng)
-        found.append(Measure(name, float(values.mean()), len(values), low=low, high=high))
+        figure = values.mean(rng, 0.0, 1.0)
+        if isinstance(figure, str):
+            found.append(Absent(name, figure))
+        else:
+            found.append(Measure(name, figure.value, figure.n, low=figure.low, high=figure.high))
     return found
 
 
@@ -378,7 +381,7 @@ def _judge(shared: Shared, moves: Geometry, lists: Turnover | str, params: Param
     if isinstance(lists, str):
         return None, f"no verdict: {lists}"
     chance = params.k / (shared.n - 1)
-    kept = float((lists.overlap.mean() - chance) / (1 - chance))
+    kept = (lists.kept - chance) / (1 - chance)
     axes = "another width" if raw is None else f"mean raw cosine {raw.mean():.3f}"
     if kept < params.refined:
         verdict = "respaced" if kept < params.respaced else "drifted"
@@ -413,7 +416,7 @@ def _items(shared: Shared, moves: Geometry, lists: Turnover | str) -> pa.Table:
 
     overlap, asked = np.zeros(shared.n), np.zeros(shared.n, dtype=bool)
     if isinstance(lists, Turnover):
-        overlap[lists.queries], asked[lists.queries] = lists.overlap, True
+        overlap[lists.queries], asked[lists.queries] = lists.overlap.found, True
     raw = moves.raw_cosine
     return pa.table(
         {

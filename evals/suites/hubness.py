@@ -9,6 +9,10 @@ Above some size the neighbour graph holds the lists of a sample only (``Subject.
 sample are biased: most rows are in no list. The skewness is then estimated from factorial moments, which
 are unbiased; that of their ratio, and the interval, come from a jackknife over groups of lists. The other
 figures are absent.
+
+Where an index found the lists of all rows, those of a sample are known exactly too. The skewness is corrected
+by what they differ in; the other figures are those of the approximate lists, with intervals that hold
+whatever the missing neighbours can do to them (``evals.occurrence``). How often one row occurs is not known.
 """
 
 from __future__ import annotations
@@ -21,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...registry.errors import UsageError, printable
+from ..occurrence import Swaps, corrected_skewness, moved, reach
 from ..statistics import normal_quantile, wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..graphs import ApproximateGraph
     from ..subject import NeighborGraph, Subject
 
 _LOWER: dict[str, Any] = {"better": Better.LOWER}
@@ -115,6 +121,9 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     Raises:
         Skipped: the table has fewer than k + 1 rows that are not zero.
     """
+    approximate = subject.approximate_neighbors(params.k, whole=True)
+    if approximate is not None:
+        return _of_approximate(subject, approximate)
     graph = subject.neighbors(params.k)
     counts = np.bincount(graph.rows.ravel(), minlength=subject.table.rows)[subject.valid]
     skew = _skewness(subject, graph, counts)
@@ -225,6 +234,45 @@ def _whole(counts: NDArray[np.integer[Any]], k: int) -> list[Measure]:
         Measure(HUB_OCCURRENCE.name, int(counts[counts >= 2 * k].sum()) / slots, n),
         Measure(MAX_OCCURRENCE.name, float(counts.max()), n),
     ]
+
+
+def _of_approximate(subject: Subject, graph: ApproximateGraph) -> Findings:
+    """Measure what the approximate lists of all rows say of the exact ones."""
+    swaps, k = Swaps.of(graph, subject.valid), graph.found.k
+    counts, n = swaps.counts, len(swaps.counts)
+    skew = corrected_skewness(swaps)
+    absent = [Absent(MAX_OCCURRENCE.name, "the lists that an index misses may be those of the strongest hub")]
+    if skew is None:
+        absent.append(Absent(SKEWNESS.name, "the lists show no variance"))
+    measures = [] if skew is None else [Measure(SKEWNESS.name, skew[0], n, low=skew[1][0], high=skew[1][1])]
+    reached = _reached(swaps, k)
+    for measure in _whole(counts, k):
+        if measure.metric in reached:
+            below, above = reached[measure.metric]
+            low = measure.value if measure.low is None else measure.low
+            high = measure.value if measure.high is None else measure.high
+            low, high = max(low - below, 0.0), min(high + above, 1.0)
+            measures.append(Measure(measure.metric, measure.value, n, low=low, high=high))
+    return Findings(
+        measures=measures,
+        absent=absent,
+        items=_items(subject, counts),
+        notes=[_hubs(subject, counts, n)],
+    )
+
+
+def _reached(swaps: Swaps, k: int) -> dict[str, tuple[float, float]]:
+    """Return how far below and above the figures of the approximate lists those of the exact ones may be."""
+    # Half the sum of all |N_i - N_j| over n Σ N: a change of one N moves it by no more than that over Σ N.
+    gini = moved(swaps) / k
+    uneven = reach(swaps, lambda counts: np.abs(counts - k), bend=k)
+    in_hubs = reach(swaps, lambda counts: counts * (counts >= 2 * k), bend=2 * k)
+    return {
+        ROBIN_HOOD.name: (uneven[0] / (2 * k), uneven[1] / (2 * k)),
+        GINI.name: (gini, gini),
+        ANTIHUB_RATE.name: reach(swaps, lambda counts: (counts == 0).astype(np.float64), bend=1),
+        HUB_OCCURRENCE.name: (in_hubs[0] / k, in_hubs[1] / k),
+    }
 
 
 def _items(subject: Subject, counts: NDArray[np.integer[Any]]) -> pa.Table:

@@ -8,11 +8,15 @@ Labels come from the attribute column that is named, else from a dataset of kind
 column ``label``. Rows without a label are not scored, and as a neighbour count as wrong.
 
 The intrinsic dimension (``evals.dimension``) is that of the distances of the space, copies left out.
+
+Where an index found the lists, those of a sample are known exactly too: means, shares and quantiles are
+corrected by what they differ in (``evals.double_sampling``). For reciprocity all k neighbours of some of
+these rows are followed back, exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +28,14 @@ from ...registry.errors import UsageError, printable
 from ...registry.vectors import hash_ids, split, unit_rows
 from .. import dimension, knn
 from ..dimension import Dimension
+from ..double_sampling import Figure, Values
 from ..labels import Labels, scarcity
 from ..statistics import bootstrap_mean, wilson
 from ..suite import Absent, Better, Findings, Measure, Metric, Need, Suite
 from ..vocabulary import unique
 
 if TYPE_CHECKING:
+    from ..graphs import ApproximateGraph
     from ..subject import NeighborGraph, Subject
 
 Floats = NDArray[np.float64]
@@ -132,7 +138,8 @@ class Params:
         k: how many neighbours.
         label: attribute column with the label of each row; empty for the dataset of labels, and without one
             for the column ``label`` where there is one.
-        edges: neighbour relations that are followed back to estimate reciprocity on a sampled graph.
+        edges: neighbour relations that are followed back to estimate reciprocity on a sampled graph, or an
+            approximate one.
         lid_k: neighbours behind ``lid`` and ``twonn``.
     """
 
@@ -147,6 +154,37 @@ class Params:
                 raise UsageError(f"neighbors.{name} must be at least {least}, not {value}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lists:
+    """The neighbour lists that are measured.
+
+    Attributes:
+        graph: of k neighbours.
+        wide: of as many as the dimensions take.
+        approximate: the same two with the exact lists of some queries, where an index found them.
+    """
+
+    graph: NeighborGraph
+    wide: NeighborGraph
+    approximate: tuple[ApproximateGraph, ApproximateGraph] | None = None
+
+    @classmethod
+    def of(cls, subject: Subject, k: int, wide_k: int) -> _Lists:
+        wide = subject.approximate_neighbors(wide_k)
+        graph = subject.approximate_neighbors(k)
+        if wide is None or graph is None:
+            exact = subject.neighbors(wide_k)
+            return cls(graph=exact.first(k), wide=exact)
+        return cls(graph=graph.found, wide=wide.found, approximate=(graph, wide))
+
+    def values(self, of: Callable[[NeighborGraph], Floats]) -> Values:
+        """Return the value of each query by its k neighbours."""
+        if self.approximate is None:
+            return Values(found=of(self.graph))
+        graph = self.approximate[0]
+        return Values(found=of(graph.found), exact=of(graph.exact), places=graph.places)
+
+
 def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
     """Measure the neighbourhoods of a table.
 
@@ -155,27 +193,33 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         ItemNotFound: the table has no column ``params.label``.
     """
     n = len(subject.valid)
-    wide = subject.neighbors(max(params.k, min(params.lid_k, n - 1)))
-    graph = wide.first(params.k)
-    columns = {"top1_cosine": _top1(subject, graph)}
-    found: list[Measure | Absent] = list(_nearness(subject, graph, columns["top1_cosine"], rng))
+    lists = _Lists.of(subject, params.k, max(params.k, min(params.lid_k, n - 1)))
+    graph = lists.graph
+    top1 = lists.values(lambda graph: _top1(subject, graph))
+    columns = {"top1_cosine": top1.found}
+    found: list[Measure | Absent] = list(_nearness(subject, lists, top1, rng))
     if graph.whole:
         mutual = mutuality(graph)
         columns["reciprocity"] = mutual.mean(axis=1)
         columns["counted_once"] = counted_once(subject, graph, mutual)
+    if lists.approximate is not None:
+        found.append(_corrected_reciprocity(subject, lists.approximate[0], params.edges, columns, rng))
+    elif graph.whole:
         low, high = bootstrap_mean(columns["counted_once"], rng)
         value = float(mutual.mean())
         # What is counted once counts twice there: of few rows the mean of a resample may step over 1.
         found.append(Measure(RECIPROCITY.at(graph.k), value, len(mutual), low=low, high=min(high, 1.0)))
     else:
         found.append(_followed_back(subject, graph, params.edges, rng))
-    found += _dimensions(subject, wide, params.lid_k)
+    found += _dimensions(subject, lists, params.lid_k)
     labels = Labels.of(subject, params.label)
     if labels is None:
         reason = "no labels: name an attribute column in neighbors.label, or add a dataset of kind labels"
         found += [Absent(m.at(graph.k), reason) for m in (PURITY, LIFT, LABEL_COVERAGE)]
     else:
-        columns["purity"] = same = purity(graph, labels.codes)
+        codes = labels.codes
+        same = lists.values(lambda graph: purity(graph, codes))
+        columns["purity"] = same.found
         found += _purity(subject, graph, labels, same, rng)
     return Findings(
         measures=[f for f in found if isinstance(f, Measure)],
@@ -183,6 +227,12 @@ def run(subject: Subject, params: Params, rng: np.random.Generator) -> Findings:
         items=_items(subject, graph, columns, labels),
         notes=scarcity(subject, labels, params.label),
     )
+
+
+def _told(metric: str, figure: Figure | str, labels: dict[str, str] | None = None) -> Measure | Absent:
+    if isinstance(figure, str):
+        return Absent(metric, figure, labels or {})
+    return Measure(metric, figure.value, figure.n, labels or {}, figure.low, figure.high)
 
 
 def _top1(subject: Subject, graph: NeighborGraph) -> Floats:
@@ -197,20 +247,23 @@ def _top1(subject: Subject, graph: NeighborGraph) -> Floats:
 
 
 def _nearness(
-    subject: Subject, graph: NeighborGraph, top1: Floats, rng: np.random.Generator
+    subject: Subject, lists: _Lists, top1: Values, rng: np.random.Generator
 ) -> Iterator[Measure | Absent]:
-    n = len(top1)
-    low, high = bootstrap_mean(top1, rng)
-    yield Measure(TOP1_COSINE.name, float(top1.mean()), n, low=low, high=high)
-    for q, value in zip(_QUANTILES, np.quantile(top1, _QUANTILES), strict=True):
-        yield Measure(TOP1_COSINE.name, float(value), n, {"q": str(q)})
+    yield _told(TOP1_COSINE.name, top1.mean(rng, -1.0, 1.0))
+    for q in _QUANTILES:
+        yield _told(TOP1_COSINE.name, top1.quantile(q), {"q": str(q)})
+    margins = lists.values(lambda graph: _margin(subject, graph))
+    for q in _QUANTILES:
+        yield _told(MARGIN.at(lists.graph.k), margins.quantile(q), {"q": str(q)})
+    copies = top1.of(lambda cosines: (cosines > _SAME).astype(np.float64))
+    yield _told(DUPLICATE_RATE.name, copies.share())
+
+
+def _margin(subject: Subject, graph: NeighborGraph) -> Floats:
     ends = [0, graph.k - 1]
-    first, last = subject.widened(graph.queries, graph.rows[:, ends], graph.scores[:, ends]).T
-    for q, value in zip(_QUANTILES, np.quantile(first - last, _QUANTILES), strict=True):
-        yield Measure(MARGIN.at(graph.k), float(value), n, {"q": str(q)})
-    same = int((top1 > _SAME).sum())
-    low, high = wilson(same, n)
-    yield Measure(DUPLICATE_RATE.name, same / n, n, low=low, high=high)
+    scores = subject.widened(graph.queries, graph.rows[:, ends], graph.scores[:, ends])
+    margins: Floats = scores[:, 0] - scores[:, 1]
+    return margins
 
 
 def mutuality(graph: NeighborGraph) -> NDArray[np.bool_]:
@@ -242,17 +295,53 @@ def _followed_back(subject: Subject, graph: NeighborGraph, edges: int, rng: np.r
     """Estimate reciprocity: find the neighbours of the far ends of some random edges."""
     drawn = np.sort(rng.choice(graph.rows.size, size=min(edges, graph.rows.size), replace=False))
     origin, end = graph.queries[drawn // graph.k], graph.rows.reshape(-1)[drawn]
-    valid, vectors = subject.valid, subject.table.vectors
-    base = vectors if len(valid) == len(vectors) else vectors[valid]
-    own = np.searchsorted(valid, end)
-    found = knn.neighbors(base[own], base, graph.k, subject.space.metric, exclude=own[:, None])
-    mutual = int((valid[found.rows] == origin[:, None]).any(axis=1).sum())
+    mutual = int(_lists_back(subject, graph.k, origin, end).sum())
     low, high = wilson(mutual, len(drawn))
     return Measure(RECIPROCITY.at(graph.k), mutual / len(drawn), len(drawn), low=low, high=high)
 
 
-def _dimensions(subject: Subject, graph: NeighborGraph, k: int) -> Iterator[Measure | Absent]:
-    radii = dimension.radii(subject, graph.first(min(k, graph.k)))
+def _lists_back(subject: Subject, k: int, origin: Rows, end: Rows) -> NDArray[np.bool_]:
+    """Return whether each row of ``end`` has its counterpart in ``origin`` among its k exact neighbours."""
+    valid, vectors = subject.valid, subject.table.vectors
+    base = vectors if len(valid) == len(vectors) else vectors[valid]
+    own = np.searchsorted(valid, end)
+    found = knn.neighbors(base[own], base, k, subject.space.metric, exclude=own[:, None])
+    back: NDArray[np.bool_] = (valid[found.rows] == origin[:, None]).any(axis=1)
+    return back
+
+
+def _corrected_reciprocity(
+    subject: Subject,
+    graph: ApproximateGraph,
+    edges: int,
+    columns: dict[str, Floats],
+    rng: np.random.Generator,
+) -> Measure | Absent:
+    """Estimate reciprocity: follow the exact neighbours of some rows back, and correct that of all rows."""
+    k, exact = graph.exact.k, graph.exact
+    size = min(max(edges // k, 1), len(exact.queries))
+    drawn = np.sort(rng.choice(len(exact.queries), size=size, replace=False))
+    origin, ends = np.repeat(exact.queries[drawn], k), exact.rows[drawn].ravel()
+    true = _lists_back(subject, k, origin, ends).reshape(-1, k).mean(axis=1)
+    if "reciprocity" not in columns:
+        return _told(RECIPROCITY.at(k), Values(found=true).mean(rng, 0.0, 1.0))
+    values = Values(found=columns["reciprocity"], exact=true, places=graph.places[drawn])
+    corrected = values.corrected()
+    if isinstance(corrected, str):
+        return Absent(RECIPROCITY.at(k), corrected)
+    low, high = corrected.interval(bootstrap_mean(columns["counted_once"], rng))
+    value = min(max(corrected.value, 0.0), 1.0)
+    return Measure(RECIPROCITY.at(k), value, len(values.found), low=max(low, 0.0), high=min(high, 1.0))
+
+
+def _dimensions(subject: Subject, lists: _Lists, k: int) -> Iterator[Measure | Absent]:
+    graph, checked = lists.wide, None
+    radii: dimension.Radii | str
+    if lists.approximate is None:
+        radii = dimension.radii(subject, graph.first(min(k, graph.k)))
+    else:
+        both = dimension.checked_radii(subject, lists.approximate[1].first(min(k, graph.k)))
+        radii, checked = (both, None) if isinstance(both, str) else both
     for metric, estimate, least in ((LID, dimension.lid, k), (TWONN, dimension.twonn, 2)):
         found: Dimension | str
         if graph.k < least:
@@ -260,7 +349,7 @@ def _dimensions(subject: Subject, graph: NeighborGraph, k: int) -> Iterator[Meas
                 f"{least} neighbours need at least {least + 1} rows that are not zero; there are {graph.n}"
             )
         else:
-            found = radii if isinstance(radii, str) else estimate(radii)
+            found = radii if isinstance(radii, str) else estimate(radii, checked)
         if isinstance(found, str):
             yield Absent(metric.name, found)
         else:
@@ -275,7 +364,7 @@ def purity(graph: NeighborGraph, codes: Rows) -> Floats:
 
 
 def _purity(
-    subject: Subject, graph: NeighborGraph, labels: Labels, same: Floats, rng: np.random.Generator
+    subject: Subject, graph: NeighborGraph, labels: Labels, same: Values, rng: np.random.Generator
 ) -> Iterator[Measure | Absent]:
     own = labels.codes[graph.queries]
     known = own >= 0
@@ -285,23 +374,24 @@ def _purity(
     if not n:
         yield from (Absent(m.at(k), "no row of the graph has a label") for m in (PURITY, LIFT))
         return
-    mean = float(same[known].mean())
-    low, high = bootstrap_mean(same[known], rng)
-    yield Measure(PURITY.at(k), mean, n, low=low, high=high)
+    whole = same.mean(rng, 0.0, 1.0)
+    yield _told(PURITY.at(k), whole)
     rows = labels.codes[subject.valid]
     sizes = np.bincount(rows[rows >= 0], minlength=len(labels.names))
     chance = float((sizes[own[known]] - 1).mean()) / (graph.n - 1)
-    if chance > 0:
-        yield Measure(LIFT.at(k), mean / chance, n)
+    if isinstance(whole, str):
+        yield Absent(LIFT.at(k), whole)
+    elif chance > 0:
+        # Of approximate lists what is not known of the purity is not known of the lift.
+        lift = Figure(value=whole.value / chance, n=n) if same.exact is None else whole.over(chance)
+        yield _told(LIFT.at(k), lift)
     else:
         yield Absent(LIFT.at(k), "every row has a label of its own")
     classes = np.unique(own[known])
     if 1 < len(classes) <= _CLASSES:
         names = unique([printable(labels.names[code]) for code in classes])
         for code, name in zip(classes, names, strict=True):
-            these = same[own == code]
-            low, high = bootstrap_mean(these, rng)
-            yield Measure(PURITY.at(k), float(these.mean()), len(these), {"class": name}, low, high)
+            yield _told(PURITY.at(k), same.some(own == code).mean(rng, 0.0, 1.0), {"class": name})
 
 
 def _items(

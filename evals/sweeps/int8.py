@@ -14,9 +14,9 @@ In a self-join every product serves both of its rows.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from .prepared import NO_NEIGHBOURS, NOT_FINITE
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Tell = Callable[[int, int], None]
 
 _METRICS = {"cosine": 0, "dot": 1, "l2": 2}
 #: Rows of a panel; dimensions are padded to two groups of four.
@@ -48,7 +49,7 @@ _WIDEST = 1 << 17
 _LONGEST = 2.0**30
 
 
-@functools.cache
+@cache
 def instructions() -> dict[str, int]:
     """Return the instruction sets that can be used here, the fastest first; none where C was not built.
 
@@ -91,12 +92,16 @@ def neighbors(x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows) -> tup
     return rows, scores
 
 
-def self_neighbors(x: Stacked, k: int, metric: str) -> tuple[Rows, Floats]:
-    """Return the ``k`` other rows of ``x`` ``(n, d)`` nearest to each, and their scores: ``neighbors``."""
+def self_neighbors(x: Stacked, k: int, metric: str, tell: Tell | None = None) -> tuple[Rows, Floats]:
+    """Return the ``k`` other rows of ``x`` ``(n, d)`` nearest to each, and their scores: ``neighbors``.
+
+    ``tell`` is told of each task that is done, and of how many.
+    """
     if isinstance(x, Stack) or len(x) * (2 * x.shape[1] + 16 * k + 64) > _HELD:
         return neighbors(x, x, k, metric, np.arange(len(x))[:, None])
     whole = np.ascontiguousarray(x)
-    return _retried(_join, whole, whole, k, metric, np.empty((len(x), 0), dtype=np.int64))
+    nothing = np.empty((len(x), 0), dtype=np.int64)
+    return _retried(partial(_join, tell=tell), whole, whole, k, metric, nothing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,14 +267,16 @@ def _strips(y: Stacked) -> list[slice]:
     return strips
 
 
-def _join(x: Vectors, _: Vectors, k: int, form: _Form, nothing: Rows) -> tuple[Rows, Floats]:
+def _join(
+    x: Vectors, _: Vectors, k: int, form: _Form, nothing: Rows, *, tell: Tell | None
+) -> tuple[Rows, Floats]:
     """Compare all rows with each other: every pair of chunks once, in no order."""
     codes, board = _Codes.room(len(x), form, left=True, right=True), _Board(len(x), k)
     in_threads(lambda part: codes.fill(x[part], form, part.start), list(split(len(x), _CHUNK)))
     side = board.side(codes, x, 0, nothing)
     pairs = list(_pairs(len(x)))
     order = np.random.default_rng(0).permutation(len(pairs)).tolist()
-    in_threads(lambda at: _sweep(side, side, x.shape[1], form, pairs[at], same=True), order)
+    in_threads(lambda at: _sweep(side, side, x.shape[1], form, pairs[at], same=True), order, tell)
     return board.best()
 
 

@@ -166,3 +166,80 @@ def test_refusals_and_untouched_input():
         Moments.of(np.zeros(3, "f"))
     with pytest.raises(UsageError, match="width 4 and 3"):
         Moments.of(x).merge(Moments.zero(3))
+
+
+MANY = 16_384  # from here on products are in float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [3, 130])
+def test_many_rows(kind, d):
+    x = table(kind, MANY + 777, d, 1)
+    m = Moments.of(x)
+    agrees(m, x)
+    agrees(m.merge(Moments.of(x[:50])), np.concatenate([x, x[:50]]))
+
+
+@pytest.mark.parametrize("shift", [0, 100, 10_000])
+def test_a_common_component_of_many_rows_does_not_drown_the_covariance(shift):
+    x = np.random.default_rng(0).normal(size=(50_000, 6)).astype(np.float32) + np.float32(shift)
+    m, u = Moments.of(x), rows_of(x)[1]
+    near(m.covariance(), np.cov(x.T.astype(np.float64)), 1e-6)
+    near(m.unit_covariance(), np.cov(u.T), 1e-2 if shift == 10_000 else 1e-5)
+    assert m.mean_cosine == pytest.approx(
+        (np.square(u.sum(axis=0)).sum() - 50_000) / (50_000 * 49_999), abs=1e-9
+    )
+
+
+def test_float32_is_as_good_as_float64_for_many_rows():
+    x = np.random.default_rng(0).normal(size=(100_000, 32)).astype(np.float32)
+    quick, exact = Moments.of(x), Moments.of(x.astype(np.float64))
+    for name in ("gram", "unit_gram"):
+        near(getattr(quick, name), getattr(exact, name), 2.0**-23)
+
+
+def test_many_rows_of_one_norm_have_the_moments_of_their_unit_rows():
+    x = np.random.default_rng(0).normal(size=(40_000, 20)) + 0.5
+    x = (7 * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    m = Moments.of(x)
+    agrees(m, x)
+    near(m.unit_gram, m.gram / 49, 1e-6)
+    x[30_000:] *= 2  # and those of another norm beside them
+    agrees(Moments.of(x), x)
+
+
+def test_many_rows_some_of_which_are_wild():
+    x = table("plain", 60_000, 8, 0)
+    x[::234] *= 1e15  # those that tell what rows have in common
+    agrees(Moments.of(x), x)
+    x = table("offset", 60_000, 8, 0)
+    x[[0, 20_000, 59_999]] = 0
+    x[40_000] = 1e25
+    agrees(Moments.of(x), x)
+    x[50_000, 3] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        Moments.of(x)
+    agrees(Moments.of(np.zeros((MANY, 3), "f")), np.zeros((MANY, 3), "f"))
+
+
+def test_many_rows_give_the_same_numbers_again_and_stay_as_they_are():
+    x = table("offset", 50_000, 16, 0)
+    x.flags.writeable = False
+    before, first, again = x.copy(), Moments.of(x), Moments.of(x)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(first.gram, again.gram)
+    np.testing.assert_array_equal(first.unit_gram, again.unit_gram)
+    half = Moments.of(x.astype(np.float16))
+    agrees(half, x.astype(np.float16))
+
+
+@pytest.mark.parametrize("n", [100, 40_000])
+def test_without_unit_rows(n):
+    x = table("some zero", n, 5, 0)
+    whole, part = Moments.of(x), Moments.of(x, unit=False)
+    near(part.gram, whole.gram)
+    assert (part.n, part.n_unit, part.norm_max) == (whole.n, whole.n_unit, whole.norm_max)
+    again = Moments.from_arrays(part.merge(whole).to_arrays())
+    assert again.n == 2 * n and again.units is None
+    with pytest.raises(UsageError, match="without those of the unit rows"):
+        again.unit_covariance()

@@ -46,7 +46,7 @@ def opened(registry: Registry, watch: Watch, queries: int | None = None) -> Subj
 
 def kept(registry: Registry) -> list[str]:
     with registry._home.database.read() as session:
-        from embreg.registry.orm import ArtifactRow
+        from embreg.registry.orm_runs import ArtifactRow
 
         return sorted(row.name for row in session.query(ArtifactRow))
 
