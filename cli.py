@@ -1162,7 +1162,7 @@ NEIGHBORS = click.option(
     type=click.Choice(["exact", "approx"]),
     default="exact",
     show_default=True,
-    help="Of more than 50,000 rows; approx: an index finds those of all rows, and what it misses is measured.",
+    help="approx: above 50,000 rows an index finds them; what it misses is measured.",
 )
 FORCE = click.option("--force", is_flag=True, help="Measure again what was measured before.")
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..registry.serving import PresentBuild
-    from ..registry.types import Progress, Space
     from ..registry.stack import Stacked
+    from ..registry.types import Progress, Space
 
 #: Up to this many rows the neighbour graph is whole; above, this many queries are drawn.
 WHOLE_GRAPH_ROWS = 50_000
@@ -33,7 +33,7 @@ SAMPLED_QUERIES = 10_000
 CHECKED_QUERIES = 1000
 #: Multiplications in a block of a graph, some seconds of work: finished blocks are kept.
 BLOCK_PRODUCTS = 2**40
-#: Multiplications of the whole graph up to which it is one piece of work, in which each product serves two rows.
+#: Multiplications of the whole graph up to which it is one piece of work: each then serves two rows.
 WHOLE_PRODUCTS = 2**44
 #: The graph holds so many neighbours at least: what the suites ask for, so that one graph serves them all.
 GRAPH_NEIGHBORS = 20

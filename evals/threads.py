@@ -30,7 +30,6 @@ def in_threads(
         tasks: what there is to do, in about this order.
         tell: told how many tasks of how many are done.
     """
-    tell = tell or (lambda done, total: None)
     if len(tasks) < 2:
         for task in tasks:
             work(task)
@@ -39,4 +38,5 @@ def in_threads(
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers()) as pool:
         for done, _ in enumerate(pool.map(work, tasks), 1):
-            tell(done, len(tasks))
+            if tell is not None:
+                tell(done, len(tasks))
