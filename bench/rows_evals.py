@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .data import clustered, glove, questions, unclustered, unit, widened
 from .hardware import products
-from .measure import QUICK, Row, compare, grown
+from .measure import QUICK, Row, compare
 
 #: Scores of unit rows whose float32 products were added up in another order differ by less.
 _ROUNDING = 2e-6
@@ -227,33 +227,3 @@ def hubness(_: Path) -> Iterator[Row]:
         f" {skew:.6f}, theirs {found['theirs']['skewness']:.6f};"
         " GloVe mapped to 300 dimensions; embreg finds 20 neighbours, for all suites",
     )
-
-
-def moments(folder: Path) -> Iterator[Row]:
-    """Moments of 1,000,000 x 384 in one pass, and their memory: against X'X and the norms by numpy."""
-    from embreg.evals.moments import Moments
-
-    n, d = (200_000 if QUICK else 1_000_000), 384
-    x = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
-    found: dict[str, Any] = {}
-
-    def ours() -> None:
-        found["ours"] = Moments.of(x)
-
-    def theirs() -> None:
-        found["gram"] = x.T @ x
-        found["norms"] = np.sqrt(np.einsum("ij,ij->i", x, x))
-
-    row = compare(f"moments, {n:,} x {d}", ours, "numpy X.T @ X + norms", theirs, asked=">= 1",
-                  times=3, load=products(d, d, n), memory_asked=300)  # fmt: skip
-    gap = float(np.abs(found["ours"].gram / found["gram"] - 1).diagonal().max())
-    np.save(folder / "x.npy", x)
-    peaks = [grown(_MOMENTS, work, cwd=folder).mb for work in ("Moments.of(x)", _PRODUCT)]
-    yield replace(
-        row,
-        memory=peaks[0],
-        peer_memory=peaks[1],
-        note=f"embreg also computes the moments of unit rows; squares agree within {gap:.0e};"
-        " memory beyond the array, in a fresh process",
-    )
-    (folder / "x.npy").unlink()

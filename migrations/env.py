@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from embreg.registry import orm_dependents, orm_runs  # noqa: F401  the rest of the tables
 from embreg.registry.orm import Base
 
 context.configure(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import String, func, select, type_coerce
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager
 
 from .errors import AliasNotFound, EmbeddingNotFound, VersionNotFound, did_you_mean, printable
 from .orm import AliasRow, EmbeddingRow, EventRow, VersionRow
@@ -162,10 +162,15 @@ def resolve(session: Session, ref: Ref) -> VersionRow:
     Raises:
         EmbeddingNotFound, AliasNotFound, VersionNotFound: as their names say.
     """
-    embedding = find_embedding(session, ref.name)
-    query = living(embedding).order_by(VersionRow.number.desc())
+    query = (
+        select(VersionRow)
+        .join(VersionRow.embedding)
+        .options(contains_eager(VersionRow.embedding))
+        .where(EmbeddingRow.name == ref.name, VersionRow.deleted_at.is_(None))
+        .order_by(VersionRow.number.desc())
+    )
     if ref.alias is not None:
-        alias = find_alias(session, embedding, ref.alias)
+        alias = find_alias(session, find_embedding(session, ref.name), ref.alias)
         query = query.where(VersionRow.id == alias.version_id)
     elif ref.number is not None:
         query = query.where(VersionRow.number == ref.number)
@@ -173,7 +178,7 @@ def resolve(session: Session, ref: Ref) -> VersionRow:
         query = query.where(VersionRow.digest.startswith(ref.digest))
     found: list[VersionRow] = list(session.scalars(query.limit(2)))
     if not found:
-        newest = latest(session, embedding)
+        newest = latest(session, find_embedding(session, ref.name))
         hint = f"the latest is {newest.number}" if newest else "every version of it was deleted"
         raise VersionNotFound(f"no version '{ref}'", hint=hint)
     if ref.digest is not None and len(found) == 2 and found[0].digest != found[1].digest:

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from . import catalog
 from .catalog import Actor
 from .errors import Conflict, CorruptBlob, IndexNotFound, did_you_mean, printable
-from .orm import BuildRow, DerivationRow, DerivedRow, EmbeddingRow, ExternalRow, IndexRow, VersionRow
+from .orm import EmbeddingRow, VersionRow
+from .orm_dependents import BuildRow, DerivationRow, DerivedRow, ExternalRow, IndexRow
 from .types import Dependent, Diff, IndexState, Relation, Repair, Stale, utc_now
 
 if TYPE_CHECKING:

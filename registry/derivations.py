@@ -18,7 +18,8 @@ from .catalog import Actor
 from .dependents import Diffs
 from .errors import Conflict, NotFound, did_you_mean, printable
 from .home import Home, to_ref
-from .orm import DerivationRow, DerivedRow, EmbeddingRow, VersionRow
+from .orm import EmbeddingRow, VersionRow
+from .orm_dependents import DerivationRow, DerivedRow
 from .types import Dependent, Derivation, Ref, Repair
 
 

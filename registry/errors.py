@@ -24,8 +24,10 @@ Each carries a ``hint``: what to do next. Leaves also inherit the builtin that a
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -41,6 +43,8 @@ def printable(text: str, limit: int = 200) -> str:
 
 def did_you_mean(wrong: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return ``did you mean 'x'?`` for the closest of ``known``, else ``otherwise``."""
+    import difflib
+
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f"did you mean '{printable(close[0])}'?" if close else otherwise
 

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from . import catalog, dependents
 from .errors import Conflict, NotFound, UsageError, did_you_mean, printable
 from .home import Home, to_ref
-from .orm import ExternalRow, VersionRow
+from .orm import VersionRow
+from .orm_dependents import ExternalRow
 from .types import LATEST, Dependent, Ref, Repair, check_name, utc_now
 
 _MOST = 4096

@@ -13,7 +13,6 @@ from . import catalog
 from .blobs import BlobStore
 from .catalog import Actor
 from .database import Database
-from .dependents import Diffs
 from .errors import Conflict
 from .manifest import Manifest
 from .types import Ref, Version
@@ -21,6 +20,7 @@ from .types import Ref, Version
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .dependents import Diffs
     from .tables import EmbeddingTable
 
 
@@ -59,6 +59,8 @@ class Home:
 
     def diffs(self) -> Diffs:
         """Return an empty store of diffs, for one transaction."""
+        from .dependents import Diffs
+
         return Diffs(self.table)
 
     def require(self, *digests: str) -> None:
@@ -74,6 +76,11 @@ class Home:
         """Return the version that a reference names."""
         with self.database.read() as session:
             return self.version(session, ref)
+
+    def digest(self, ref: str | Ref) -> str:
+        """Return the digest of the version that a reference names, and ask for nothing else."""
+        with self.database.read() as session:
+            return catalog.resolve(session, to_ref(ref)).digest
 
     def version(self, session: Session, ref: str | Ref) -> Version:
         """Return the version that a reference names, as one transaction sees it."""

@@ -10,16 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from . import catalog
-from .orm import (
-    AliasRow,
-    BuildRow,
-    DerivationRow,
-    DerivedRow,
-    ExternalRow,
-    IndexRow,
-    RunRow,
-    VersionRow,
-)
+from .orm import AliasRow, VersionRow
+from .orm_dependents import BuildRow, DerivationRow, DerivedRow, ExternalRow, IndexRow
+from .orm_runs import RunRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,9 @@
-"""The tables of the database, as SQLAlchemy rows. They never leave ``registry``: values do."""
+"""The tables of the database, as SQLAlchemy rows. They never leave ``registry``: values do.
+
+Here are embeddings, their versions and aliases, and the log. What depends on a version is in
+``orm_dependents``, what was measured on it in ``orm_runs``: SQLAlchemy prepares every class that is loaded
+before the first query, so nobody who lists versions waits for those.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy import TypeDecorator as _TypeDecorator
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Utc(_TypeDecorator[datetime]):
@@ -103,194 +108,6 @@ class AliasMoveRow(Base):
     at: Mapped[datetime]
     actor: Mapped[str] = mapped_column(String(256))
     reason: Mapped[str] = mapped_column(Text)
-
-
-class Judged:
-    """What was made from a version and follows an alias (or ``latest``), and how the two stand now."""
-
-    embedding_id: Mapped[int] = mapped_column(ForeignKey("embeddings.id"), index=True)
-    tracks: Mapped[str] = mapped_column(String(128))
-    tracked_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
-    state: Mapped[str] = mapped_column(String(16))
-    relation: Mapped[str | None] = mapped_column(String(16))
-    repair: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
-
-    @declared_attr
-    def embedding(cls: type[Any]) -> Mapped[EmbeddingRow]:  # noqa: N805
-        """The embedding that it follows."""
-        return relationship(foreign_keys=f"{cls.__name__}.embedding_id", lazy="joined")
-
-    @declared_attr
-    def tracked(cls: type[Any]) -> Mapped[VersionRow | None]:  # noqa: N805
-        """The version that ``tracks`` names now."""
-        return relationship(foreign_keys=f"{cls.__name__}.tracked_id", lazy="joined")
-
-
-class IndexRow(Judged, Base):
-    """A FAISS index: what it tracks, and how its present build stands to that."""
-
-    __tablename__ = "indexes"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    name: Mapped[str] = mapped_column(String(128), unique=True)
-    factory: Mapped[str] = mapped_column(Text)
-    search: Mapped[str] = mapped_column(Text)
-    metric: Mapped[str] = mapped_column(String(16))
-
-
-class DerivationRow(Judged, Base):
-    """An embedding that is computed from another one; ``target`` is the second one that an adapter needs."""
-
-    __tablename__ = "derivations"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    child_id: Mapped[int] = mapped_column(ForeignKey("embeddings.id"), unique=True)
-    transform: Mapped[str] = mapped_column(String(32))
-    params: Mapped[dict[str, Any]]
-    target: Mapped[str | None] = mapped_column(String(256))
-    child: Mapped[EmbeddingRow] = relationship(foreign_keys=[child_id], lazy="joined")
-
-
-class DerivedRow(Base):
-    """What one version was computed from, by which fitted transform (a blob), fitted on how many rows."""
-
-    __tablename__ = "derived"
-    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
-    parent_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
-    target_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"), index=True)
-    transform: Mapped[str] = mapped_column(String(32))
-    params: Mapped[dict[str, Any]]
-    fitted: Mapped[str] = mapped_column(String(64))
-    fitted_rows: Mapped[int | None]
-    quality: Mapped[dict[str, Any]]
-    version: Mapped[VersionRow] = relationship(foreign_keys=[version_id], lazy="joined")
-    parent: Mapped[VersionRow] = relationship(foreign_keys=[parent_id], lazy="joined")
-    target: Mapped[VersionRow | None] = relationship(foreign_keys=[target_id], lazy="joined")
-
-
-class ExternalRow(Judged, Base):
-    """Something that somebody else built from a version, by name, with how it is built again."""
-
-    __tablename__ = "externals"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    name: Mapped[str] = mapped_column(String(128), unique=True)
-    command: Mapped[str] = mapped_column(Text)
-    note: Mapped[str] = mapped_column(Text)
-    basis_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
-    done_at: Mapped[datetime]
-    basis: Mapped[VersionRow] = relationship(foreign_keys=[basis_id], lazy="joined")
-
-
-class BuildRow(Base):
-    """One build of an index: two blobs (the FAISS file and its id map), bound to one version.
-
-    The newest build of an index is the one in use.
-    """
-
-    __tablename__ = "builds"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    index_id: Mapped[int] = mapped_column(ForeignKey("indexes.id"), index=True)
-    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
-    method: Mapped[str] = mapped_column(String(16))
-    faiss_digest: Mapped[str] = mapped_column(String(64))
-    ids_digest: Mapped[str] = mapped_column(String(64))
-    nbytes: Mapped[int]
-    rows: Mapped[int]
-    trained_rows: Mapped[int | None]
-    can_add: Mapped[bool]
-    can_remove: Mapped[bool]
-    recall: Mapped[float | None]
-    recall_k: Mapped[int]
-    recall_queries: Mapped[int]
-    duration_s: Mapped[float]
-    health: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
-    version: Mapped[VersionRow] = relationship(lazy="joined")
-
-
-class DatasetRow(Base):
-    """A dataset by name; its rows are a Parquet blob."""
-
-    __tablename__ = "datasets"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    name: Mapped[str] = mapped_column(String(128), unique=True)
-    kind: Mapped[str] = mapped_column(String(16), index=True)
-    digest: Mapped[str] = mapped_column(String(64))
-    items: Mapped[int]
-    source: Mapped[str] = mapped_column(Text)
-    licence: Mapped[str] = mapped_column(Text, server_default="")
-    warnings: Mapped[list[Any]] = mapped_column(server_default="[]")
-    created_at: Mapped[datetime]
-
-
-class RunRow(Base):
-    """One suite run on one version (against one baseline, on one dataset)."""
-
-    __tablename__ = "runs"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
-    baseline_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"), index=True)
-    suite: Mapped[str] = mapped_column(String(64), index=True)
-    suite_version: Mapped[int]
-    dataset: Mapped[str | None] = mapped_column(String(128))
-    dataset_digest: Mapped[str | None] = mapped_column(String(64))
-    params: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text)
-    verdict: Mapped[str | None] = mapped_column(String(32))
-    seed: Mapped[int]
-    confidence: Mapped[float] = mapped_column(server_default="0.95")
-    duration_s: Mapped[float]
-    cache_key: Mapped[str] = mapped_column(String(64), index=True)
-    absent: Mapped[list[Any]]
-    notes: Mapped[list[Any]]
-    items: Mapped[str | None] = mapped_column(String(64))
-    created_at: Mapped[datetime]
-    version: Mapped[VersionRow] = relationship(foreign_keys=[version_id], lazy="joined")
-    baseline: Mapped[VersionRow | None] = relationship(foreign_keys=[baseline_id], lazy="joined")
-    measures: Mapped[list[MeasureRow]] = relationship(order_by="MeasureRow.id", lazy="selectin")
-
-
-class MeasureRow(Base):
-    """One number of a run."""
-
-    __tablename__ = "measures"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
-    metric: Mapped[str] = mapped_column(String(128))
-    labels: Mapped[dict[str, Any]]
-    value: Mapped[float]
-    n: Mapped[int]
-    low: Mapped[float | None]
-    high: Mapped[float | None]
-
-
-class VerdictRow(Base):
-    """What a gate said of one pair of versions."""
-
-    __tablename__ = "verdicts"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
-    baseline_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
-    version_digest: Mapped[str] = mapped_column(String(64), index=True)
-    baseline_digest: Mapped[str | None] = mapped_column(String(64))
-    passed: Mapped[bool]
-    config_digest: Mapped[str] = mapped_column(String(64))
-    checks: Mapped[list[Any]]
-    created_at: Mapped[datetime]
-    version: Mapped[VersionRow] = relationship(foreign_keys=[version_id], lazy="joined")
-    baseline: Mapped[VersionRow | None] = relationship(foreign_keys=[baseline_id], lazy="joined")
-
-
-class ArtifactRow(Base):
-    """Something computed once for a version and shared: its neighbour graph, its moments."""
-
-    __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("version_digest", "name", name="uq_artifacts_name"),)
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    version_digest: Mapped[str] = mapped_column(String(64))
-    name: Mapped[str] = mapped_column(String(128))
-    digest: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime]
 
 
 class EventRow(Base):

@@ -13,7 +13,8 @@ from . import catalog
 from .blobs import BlobStore
 from .errors import CorruptBlob, NotFound
 from .home import Home
-from .orm import ArtifactRow, MeasureRow, RunRow, VerdictRow, VersionRow
+from .orm import VersionRow
+from .orm_runs import ArtifactRow, MeasureRow, RunRow, VerdictRow
 from .types import MeasureRecord, Ref, RunRecord, VerdictRecord, utc_now
 
 if TYPE_CHECKING:

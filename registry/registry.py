@@ -12,35 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from . import aliases, catalog, dependents, derivations, records
+from . import catalog
 from .blobs import BlobStore
 from .catalog import Actor
 from .database import HEAD, Database
 from .errors import UsageError, printable
 from .home import Home, to_ref
-from .types import (
-    LATEST,
-    AddedDataset,
-    AliasMove,
-    Dataset,
-    Dependent,
-    Derivation,
-    Diff,
-    Event,
-    Exported,
-    IndexState,
-    PastMove,
-    Progress,
-    Pruned,
-    Ref,
-    Registered,
-    RunRecord,
-    Swept,
-    Usage,
-    VerdictRecord,
-    Verified,
-    Version,
-)
+from .types import LATEST, Version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,9 +27,30 @@ if TYPE_CHECKING:
     from .aliases import Wish
     from .derivations import Followed, Origin
     from .lineage import Lineage
+    from .outcomes import Exported
     from .records import Arrays, Artifacts
     from .serving import PresentBuild
     from .tables import EmbeddingTable
+    from .types import (
+        AddedDataset,
+        AliasMove,
+        Dataset,
+        Dependent,
+        Derivation,
+        Diff,
+        Event,
+        IndexState,
+        PastMove,
+        Progress,
+        Pruned,
+        Ref,
+        Registered,
+        RunRecord,
+        Swept,
+        Usage,
+        VerdictRecord,
+        Verified,
+    )
 
 
 class Registry:
@@ -270,10 +269,14 @@ class Registry:
 
     def derivation(self, ref: str | Ref) -> Derivation | None:
         """Return how a version was computed from another one; None where it came from outside."""
+        from . import derivations
+
         return derivations.resolve(self._home, ref)
 
     def derived(self, name: str | None = None) -> tuple[Followed, ...]:
         """Return one derived embedding, or all of them, parents before their children."""
+        from . import derivations
+
         with self._home.database.read() as session:
             return (derivations.followed(session, name),) if name else derivations.all_followed(session)
 
@@ -283,19 +286,27 @@ class Registry:
         Raises:
             Conflict: as said.
         """
+        from . import derivations
+
         with self._home.database.read() as session:
             derivations.check_ring(session, child, parent)
 
     def forget_derivation(self, name: str) -> None:
         """Let a derived embedding stand alone: its versions stay, nothing flags it any more."""
+        from . import derivations
+
         derivations.forget(self._home, name)
 
     def store_arrays(self, arrays: Arrays) -> str:
         """Store named arrays, such as a fitted transform; return their digest."""
+        from . import records
+
         return records.put_arrays(self._home.blobs, arrays)
 
     def stored_arrays(self, digest: str) -> Arrays:
         """Return named arrays, checked against their digest."""
+        from . import records
+
         return records.get_arrays(self._home.blobs, digest)
 
     def lineage(self, ref: str | Ref) -> Lineage:
@@ -324,8 +335,7 @@ class Registry:
         Raises:
             CorruptBlob: the manifest or a part is missing or damaged.
         """
-        version = ref if isinstance(ref, Version) else self.resolve(ref)
-        return self._home.table(version.digest)
+        return self._home.table(ref.digest if isinstance(ref, Version) else self._home.digest(ref))
 
     def diff(self, old: str | Ref, new: str | Ref) -> Diff:
         """Return what changed from one version to another, by id."""
@@ -367,6 +377,7 @@ class Registry:
             InputError: the format cannot hold these ids, or the file is there already.
         """
         from .formats import write_table
+        from .outcomes import Exported
 
         version = self.resolve(ref)
         notes = write_table(self.table(version), Path(dest), format=format, overwrite=overwrite)
@@ -380,6 +391,8 @@ class Registry:
 
     def alias_history(self, name: str, alias: str | None = None) -> tuple[PastMove, ...]:
         """Return every move of an alias, or of all aliases of an embedding, oldest first."""
+        from . import aliases
+
         with self._home.database.read() as session:
             return aliases.history(session, name, alias)
 
@@ -393,6 +406,8 @@ class Registry:
         Raises:
             VersionNotFound: it named nothing then.
         """
+        from . import aliases
+
         with self._home.database.read() as session:
             return catalog.to_version(aliases.resolve_at(session, to_ref(ref), _aware(at)))
 
@@ -409,6 +424,8 @@ class Registry:
             Conflict: it names another version than ``if_was``; nothing was moved.
             Refused: it is protected: only ``promote`` moves it.
         """
+        from . import aliases
+
         wish = aliases.Wish(name=name, alias=alias, ref=ref, if_was=if_was)
         return aliases.set_aliases(self._home, [wish])[0]
 
@@ -419,6 +436,8 @@ class Registry:
             Conflict: one names another version than its ``if_was``.
             Refused: one is protected.
         """
+        from . import aliases
+
         return aliases.set_aliases(self._home, wishes)
 
     def protect(self, name: str, alias: str, *, protected: bool = True) -> None:
@@ -427,6 +446,8 @@ class Registry:
         Raises:
             AliasNotFound: there is none of that name.
         """
+        from . import aliases
+
         aliases.protect(self._home, name, alias, protected)
 
     def protected_aliases(self, name: str) -> tuple[str, ...]:
@@ -441,6 +462,8 @@ class Registry:
             Conflict: something tracks it; the message names it.
             Refused: it is protected.
         """
+        from . import aliases
+
         return aliases.remove(self._home, name, alias)
 
     def promote(self, ref: str | Ref, alias: str) -> AliasMove:
@@ -449,6 +472,8 @@ class Registry:
         Raises:
             Refused: the newest verdict on that pair of digests did not pass, or there is none.
         """
+        from . import aliases
+
         return aliases.promote(self._home, ref, alias)
 
     # -- indexes ------------------------------------------------------------------------------------------
@@ -488,6 +513,8 @@ class Registry:
 
     def indexes(self, name: str | None = None) -> tuple[IndexState, ...]:
         """Return the state of one index, or of all by name."""
+        from . import dependents
+
         with self._home.database.read() as session:
             return dependents.states(session, name)
 
@@ -558,6 +585,8 @@ class Registry:
 
     def dependents(self) -> tuple[Dependent, ...]:
         """Return everything that depends on a version: indexes, derived embeddings, what is outside."""
+        from . import dependents
+
         with self._home.database.read() as session:
             return dependents.everything(session)
 
@@ -787,14 +816,20 @@ class Registry:
 
     def stored_table(self, digest: str) -> pa.Table:
         """Return a stored Arrow table: the rows of a dataset, the items of a run."""
+        from . import records
+
         return records.get_table(self._home.blobs, digest)
 
     def record(self, run: RunRecord, items: pa.Table | None = None) -> RunRecord:
         """Keep a run, with its per-item table; return it as it is kept."""
+        from . import records
+
         return records.add_run(self._home, run, items)
 
     def cached_run(self, asked: RunRecord) -> RunRecord | None:
         """Return a finished run of the same cache key, unless a sweep took its items."""
+        from . import records
+
         with self._home.database.read() as session:
             run = records.cached_run(session, asked)
         gone = run is not None and run.items is not None and not self._home.blobs.exists(run.items)
@@ -802,6 +837,8 @@ class Registry:
 
     def runs(self, ref_or_name: str, *, suite: str | None = None) -> tuple[RunRecord, ...]:
         """Return recorded runs, oldest first: of one version (``NAME@…``) or of a whole embedding."""
+        from . import records
+
         with self._home.database.read() as session:
             if "@" not in ref_or_name:
                 return records.runs_of(session, embedding=ref_or_name, suite=suite)
@@ -813,15 +850,21 @@ class Registry:
         Raises:
             NotFound: there is none, or its version was deleted.
         """
+        from . import records
+
         with self._home.database.read() as session:
             return records.run_numbered(session, number)
 
     def record_verdict(self, verdict: VerdictRecord) -> None:
         """Keep a gate's answer: promotion asks for it."""
+        from . import records
+
         records.add_verdict(self._home, verdict)
 
     def verdict(self, ref: str | Ref, baseline: str | Ref | None) -> VerdictRecord | None:
         """Return the newest verdict on a pair of versions."""
+        from . import records
+
         digest = self.resolve(ref).digest
         other = self.resolve(baseline).digest if baseline is not None else None
         with self._home.database.read() as session:
@@ -829,6 +872,8 @@ class Registry:
 
     def artifacts(self, version: Version) -> Artifacts:
         """Return the store of what is computed once for a version and shared between suites."""
+        from . import records
+
         return records.Artifacts(self._home, version.digest)
 
 

@@ -23,17 +23,9 @@ from .builtin import is_builtin
 from .errors import Conflict, CorruptBlob, printable
 from .home import Home, to_ref
 from .manifest import Manifest
-from .orm import (
-    ArtifactRow,
-    BuildRow,
-    DatasetRow,
-    DerivedRow,
-    EmbeddingRow,
-    IndexRow,
-    RunRow,
-    VersionBlobRow,
-    VersionRow,
-)
+from .orm import EmbeddingRow, VersionBlobRow, VersionRow
+from .orm_dependents import BuildRow, DerivedRow, IndexRow
+from .orm_runs import ArtifactRow, DatasetRow, RunRow
 from .types import LATEST, Problem, Progress, Pruned, Ref, Swept, Usage, Verified, Version, utc_now
 
 GRACE_S = 3600.0

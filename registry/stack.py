@@ -29,8 +29,8 @@ class Piece(Protocol):
 class Stack:
     """Rows ``(n, d)`` of several parts, or some of them; like a read-only array where it is sliced.
 
-    A slice inside one mapped part is a view of the file; any other is a copy of its rows. ``np.asarray`` makes
-    the whole array. Threads may slice at the same time.
+    A slice inside one mapped part is a view of the file; any other is a copy of its rows. ``np.asarray``
+    makes the whole array. Threads may slice at the same time.
     """
 
     ndim = 2

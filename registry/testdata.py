@@ -14,7 +14,7 @@ from . import builtin, catalog
 from .blobs import BlobStore
 from .errors import CorruptBlob, DatasetNotFound, InvalidRef, UsageError, did_you_mean, printable
 from .home import Home
-from .orm import DatasetRow, RunRow
+from .orm_runs import DatasetRow, RunRow
 from .records import get_table, put_table, to_parquet
 from .types import AddedDataset, Dataset, check_name, utc_now
 

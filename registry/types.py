@@ -1,19 +1,44 @@
 """The values that flow between the rooms: frozen, keyword-only, free of any library.
 
-Nothing here knows about a database, a file or numpy.
+Nothing here knows about a database, a file or numpy. The values that not every command meets are in
+``relations``, ``outcomes`` and ``measured``, and loaded when they are first asked for here: a dataclass takes
+most of a millisecond to make.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from enum import StrEnum
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .errors import InvalidRef, UnknownChoice, UsageError, printable
+
+if TYPE_CHECKING:
+    from .measured import AddedDataset as AddedDataset
+    from .measured import Dataset as Dataset
+    from .measured import MeasureRecord as MeasureRecord
+    from .measured import RunRecord as RunRecord
+    from .measured import VerdictRecord as VerdictRecord
+    from .outcomes import AliasMove as AliasMove
+    from .outcomes import Exported as Exported
+    from .outcomes import PastMove as PastMove
+    from .outcomes import Problem as Problem
+    from .outcomes import Pruned as Pruned
+    from .outcomes import Registered as Registered
+    from .outcomes import Swept as Swept
+    from .outcomes import Usage as Usage
+    from .outcomes import Verified as Verified
+    from .relations import Dependent as Dependent
+    from .relations import Derivation as Derivation
+    from .relations import Diff as Diff
+    from .relations import IndexState as IndexState
+    from .relations import Relation as Relation
+    from .relations import Repair as Repair
+    from .relations import Stale as Stale
 
 _NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)*")
 _ALIAS = re.compile(r"[^\W\d_][\w.-]*")
@@ -216,71 +241,6 @@ def _short(value: Any) -> Any:
     return f"{value[:12]}…" if isinstance(value, str) and _SHA256.fullmatch(value) else value
 
 
-class Relation(StrEnum):
-    """How a version stands to another one, from the mildest."""
-
-    IDENTICAL = "identical"
-    APPENDED = "appended"
-    REMOVED = "removed"
-    CHANGED = "changed"
-    RESPACED = "respaced"
-
-
-class Repair(StrEnum):
-    """The cheapest operation that makes a stale index valid."""
-
-    NONE = "none"
-    ADD = "add"
-    UPDATE = "update"
-    REBUILD = "rebuild"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diff:
-    """What changed from version ``old`` to version ``new``, by id.
-
-    Attributes:
-        relation: the mildest word that is true.
-        reordered: the rows the two share stand in another order.
-        added, removed, changed, unchanged: row counts; ``changed`` are shared ids with other bytes.
-        space_changes: fields of the space that differ.
-        rescaled: every row that changed kept its direction, and only its length is another.
-    """
-
-    old: str
-    new: str
-    relation: Relation
-    reordered: bool
-    added: int
-    removed: int
-    changed: int
-    unchanged: int
-    space_changes: tuple[SpaceChange, ...] = ()
-    rescaled: bool = False
-
-    @property
-    def old_rows(self) -> int:
-        """Rows of the old version."""
-        return self.removed + self.changed + self.unchanged
-
-    @property
-    def new_rows(self) -> int:
-        """Rows of the new version."""
-        return self.added + self.changed + self.unchanged
-
-    def explain(self) -> str:
-        """Return the cause in one line, with its figures."""
-        if self.relation is Relation.IDENTICAL:
-            return "same rows in another order" if self.reordered else "same rows"
-        if self.relation is Relation.RESPACED:
-            breaking = [str(c) for c in self.space_changes if c.breaking]
-            return "space changed: " + "; ".join(breaking)
-        counts = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
-        told = [f"{count:,} rows {word}" for word, count in counts if count]
-        only = " (in length only)" if self.rescaled else ""
-        return f"{', '.join(told)} of {self.old_rows:,}{only}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """One registered version of an embedding: immutable, apart from which aliases point at it.
@@ -324,274 +284,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexState:
-    """A FAISS index as the registry judges it.
-
-    Attributes:
-        tracks: the ref whose moves re-judge it, ``NAME@ALIAS`` or ``NAME@latest``.
-        built_from: the version its build holds.
-        tracked: the version that ``tracks`` names now; None when the alias is gone.
-        state: ``fresh`` or ``stale``.
-        relation: of the tracked version to the built one.
-        repair: the cheapest valid repair.
-        reason: the cause in one line.
-        search: FAISS search parameters, ``nprobe=16``; empty for the type's own.
-        recall: recall@``recall_k`` against exact search, measured when it was built.
-        method: how the present build came about: ``build``, ``add`` or ``update``.
-    """
-
-    name: str
-    tracks: str
-    built_from: str
-    tracked: str | None
-    state: str
-    relation: Relation | None
-    repair: Repair
-    reason: str
-    factory: str
-    search: str
-    metric: str
-    rows: int
-    nbytes: int
-    recall: float | None
-    recall_k: int
-    recall_queries: int
-    method: str
-    duration_s: float
-    built_at: datetime
-
-    @property
-    def stale(self) -> bool:
-        """Whether the build no longer answers for the tracked version."""
-        return self.state != "fresh"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dependent:
-    """Whatever was made from a version and follows an alias, as the registry judges it.
-
-    Attributes:
-        kind: ``index``, ``derived`` or ``external``.
-        name: of the index, of the derived embedding, or of what is outside.
-        tracks, tracked, state, relation, repair, reason: as of ``IndexState``.
-        built_from: the version it was made from; None where none of its versions is left.
-        remedy: the command that repairs it, or the note of how somebody does.
-    """
-
-    kind: str
-    name: str
-    tracks: str
-    built_from: str | None
-    tracked: str | None
-    state: str
-    relation: Relation | None
-    repair: Repair
-    reason: str
-    remedy: str
-
-    @property
-    def stale(self) -> bool:
-        """Whether it no longer answers for the tracked version."""
-        return self.state != "fresh"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stale:
-    """What a move left stale: indexes, and everything else that depends on the version that moved."""
-
-    indexes: tuple[IndexState, ...] = ()
-    others: tuple[Dependent, ...] = ()
-
-    def __add__(self, more: Stale) -> Stale:
-        return Stale(indexes=self.indexes + more.indexes, others=self.others + more.others)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Derivation:
-    """How a version came out of another one.
-
-    Attributes:
-        parent: the version it was computed from.
-        target: the second version that an adapter maps to; None for the other transforms.
-        transform: its name.
-        params: as they were given.
-        fitted: sha256 of the fitted transform, which ``apply`` reads.
-        fitted_rows: how many rows it was fitted on; None where nothing is fitted.
-        quality: what was measured of it, such as an adapter's recovery on held-out rows.
-    """
-
-    parent: str
-    target: str | None
-    transform: str
-    params: Mapping[str, Any]
-    fitted: str
-    fitted_rows: int | None
-    quality: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
-    """What ``register`` did: the version, whether it is new, and what became stale by it."""
-
-    version: Version
-    created: bool
-    warnings: tuple[str, ...]
-    stale: Stale
-
-    @property
-    def stale_indexes(self) -> tuple[IndexState, ...]:
-        """The indexes among what is stale."""
-        return self.stale.indexes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What ``export`` wrote where, and what the format could not keep (``notes``)."""
-
-    version: Version
-    path: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AliasMove:
-    """An alias that moved from a version (None: it is new) to another (None: it was removed)."""
-
-    embedding: str
-    alias: str
-    old: str | None
-    new: str | None
-    stale: Stale = field(default_factory=Stale)
-
-    @property
-    def stale_indexes(self) -> tuple[IndexState, ...]:
-        """The indexes among what is stale."""
-        return self.stale.indexes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastMove:
-    """One line of an alias's history: from which version (None: it was new) to which (None: removed)."""
-
-    alias: str
-    old: str | None
-    new: str | None
-    at: datetime
-    actor: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
-    """Versions that ``prune`` deleted (or would), and what needs those that it kept beyond the number."""
-
-    dry_run: bool
-    deleted: tuple[str, ...]
-    needed: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Disk space of an embedding.
-
-    Attributes:
-        versions: how many live.
-        nbytes: of all blobs that its versions refer to, each counted once.
-        logical: what they would take without sharing.
-    """
-
-    name: str
-    versions: int
-    nbytes: int
-    logical: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
-    """What a sweep removed, or would remove (``dry_run``).
-
-    Attributes:
-        removed: digests of the blobs.
-        staged: partial writes of processes that died.
-        nbytes: freed by both.
-        kept: blobs that something refers to.
-        young: blobs that nothing refers to, spared for their age.
-    """
-
-    dry_run: bool
-    removed: tuple[str, ...]
-    staged: int
-    nbytes: int
-    kept: int
-    young: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """Damage: what is hit, which blob, what is wrong with it, and what to do."""
-
-    subject: str
-    blob: str
-    what: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """How many blobs were hashed, what is damaged, and how many blobs nothing refers to."""
-
-    blobs: int
-    problems: tuple[Problem, ...]
-    orphans: int
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.problems
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
-    """A registered dataset: its rows are an Arrow artifact named by ``digest``.
-
-    Attributes:
-        kind: ``analogies``, ``pairs``, ``labels``, ``qrels`` or ``positives``.
-        digest: sha256 of the rows, 64 hex digits.
-        items: questions, pairs or labelled ids.
-        source: where the rows come from: as the caller told, else the path they were read from.
-        licence: as the caller told; empty where nobody did.
-        warnings: what is suspicious about the rows, one line each.
-    """
-
-    name: str
-    kind: str
-    digest: str
-    items: int
-    source: str
-    created_at: datetime
-    licence: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddedDataset(Dataset):
-    """A dataset, and what adding it did.
-
-    Attributes:
-        replaced: digest of the rows that the name stood for before; None where it is new.
-        dry_run: whether nothing was stored.
-    """
-
-    replaced: str | None = None
-    dry_run: bool = False
-
-    @property
-    def created(self) -> bool:
-        """Whether the name did not stand for these very rows before."""
-        return self.replaced != self.digest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of the log: what was done to what, when, by whom, from which command."""
 
@@ -604,78 +296,33 @@ class Event:
     command: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureRecord:
-    """One number of a run; ``low`` and ``high`` bound it where an interval is known."""
+_HOMES: Final = {
+    "AddedDataset": "measured",
+    "Dataset": "measured",
+    "MeasureRecord": "measured",
+    "RunRecord": "measured",
+    "VerdictRecord": "measured",
+    "AliasMove": "outcomes",
+    "Exported": "outcomes",
+    "PastMove": "outcomes",
+    "Problem": "outcomes",
+    "Pruned": "outcomes",
+    "Registered": "outcomes",
+    "Swept": "outcomes",
+    "Usage": "outcomes",
+    "Verified": "outcomes",
+    "Dependent": "relations",
+    "Derivation": "relations",
+    "Diff": "relations",
+    "IndexState": "relations",
+    "Relation": "relations",
+    "Repair": "relations",
+    "Stale": "relations",
+}
 
-    metric: str
-    labels: Mapping[str, str]
-    value: float
-    n: int
-    low: float | None = None
-    high: float | None = None
+if not TYPE_CHECKING:  # a type checker knows the names above, and that there are no others
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """One suite run on one version: what the evaluations say, as the registry keeps it.
-
-    Attributes:
-        id: the run's number in its registry; None where it is kept in none.
-        version: ``NAME@NUMBER`` of the measured version.
-        baseline: ``NAME@NUMBER`` where the suite compares two versions.
-        dataset: name of the dataset where the suite needs one.
-        status: ``done``, ``skipped`` (``reason`` says why) or ``error``.
-        cache_key: digest over everything that determines the result.
-        absent: metrics without a value: ``{metric, labels, reason}``.
-        items: digest of the per-item Parquet artifact, if the suite gives one.
-        verdict: a word for the whole run, where the suite gives one (drift).
-        confidence: of the intervals, between 0 and 1, exclusive.
-        cached: whether this was read back rather than measured now.
-    """
-
-    suite: str
-    suite_version: int
-    version: str
-    version_digest: str
-    id: int | None = None
-    baseline: str | None = None
-    baseline_digest: str | None = None
-    dataset: str | None = None
-    dataset_digest: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    status: str = "done"
-    reason: str = ""
-    verdict: str | None = None
-    seed: int = 0
-    confidence: float = 0.95
-    duration_s: float = 0.0
-    cache_key: str = ""
-    measures: tuple[MeasureRecord, ...] = ()
-    absent: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-    items: str | None = None
-    created_at: datetime | None = None
-    cached: bool = False
-
-    def as_cached(self) -> RunRecord:
-        """Return the same run, marked as read back."""
-        return replace(self, cached=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictRecord:
-    """A gate's answer for one pair of digests; promotion asks for one that passed."""
-
-    version: str
-    version_digest: str
-    baseline: str | None
-    baseline_digest: str | None
-    passed: bool
-    config_digest: str
-    checks: tuple[Mapping[str, Any], ...]
-    created_at: datetime | None = None
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return getattr(import_module(f".{_HOMES[name]}", __package__), name)

@@ -11,7 +11,8 @@ from .dependents import Diffs
 from .diff import Health
 from .errors import Conflict, InputError, NotFound
 from .home import Home, to_ref
-from .orm import BuildRow, EmbeddingRow, IndexRow
+from .orm import EmbeddingRow
+from .orm_dependents import BuildRow, IndexRow
 from .serving import PresentBuild
 from .tables import EmbeddingTable, check_k
 from .types import LATEST, IndexState, Progress, Ref, Repair, Version, check_alias, check_name

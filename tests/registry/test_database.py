@@ -26,6 +26,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from embreg import Registry, connect
+from embreg.registry import orm_dependents, orm_runs  # noqa: F401  the rest of the tables
 from embreg.registry.database import HEAD, Database
 from embreg.registry.errors import (
     CorruptBlob,

@@ -24,7 +24,8 @@ from embreg.evals.deriving import derive, derive_stale
 from embreg.registry.database import Database
 from embreg.registry.errors import Conflict, VersionNotFound
 from embreg.registry.lineage import Edge, Lineage, Node
-from embreg.registry.orm import DerivedRow, RunRow
+from embreg.registry.orm_dependents import DerivedRow
+from embreg.registry.orm_runs import RunRow
 from embreg.registry.types import RunRecord, utc_now
 
 
