@@ -1,4 +1,4 @@
-"""Rows about what is computed: neighbours, analogies, hubness and moments.
+"""Rows about what is computed: neighbours, analogies and hubness.
 
 A row that quick runs make smaller says its sizes, so it is a row of its own.
 """
@@ -21,16 +21,6 @@ from .measure import QUICK, Row, compare
 _ROUNDING = 2e-6
 #: A pair asks faiss for a part of the self-join: it takes minutes, and answers rows in blocks of 4,096.
 _PARTS = 4
-_MOMENTS = """
-import numpy as np
-from embreg.evals.moments import Moments
-x = np.load("x.npy")
-Moments.of(x[:9])
-"""
-_PRODUCT = """
-x.T @ x
-np.sqrt(np.einsum("ij,ij->i", x, x))
-"""
 
 
 def self_join(_: Path) -> Iterator[Row]:
