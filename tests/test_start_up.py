@@ -72,7 +72,7 @@ def test_importing_embreg_loads_nothing(folder: Path) -> None:
         (["index", "list"], {"embreg.registry.orm_runs"}),
         (["db", "current"], set()),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_command_loads_what_it_needs(words: list[str], not_for_this: set[str], folder: Path) -> None:
     found = loaded(COMMAND.format(words=words), folder)
