@@ -57,7 +57,7 @@ def neighbors(
     descending, row ascending). Scores outside the range of float32 are saturated, or rounded to its
     denormals, only after that: rows of any length are ordered alike. Cosines are rounded to a multiple
     of 2**-40 first, so that orthogonal rows tie at 0 whatever the noise of their norms. A zero row has
-    cosine 0 with every row.
+    cosine 0 with every row; that of a float64 row below about 1e-145 is noise, as its squares are.
 
     Args:
         queries: ``(q, d)`` float16, float32 or float64; read only, never changed.

@@ -24,7 +24,7 @@ enum { LIMIT = 63, /* largest code */ OFFSET = 64 /* makes left codes unsigned *
 enum { BLOCK = 192 << 10 /* bytes of left codes that stay in the second-level cache */ };
 enum { FLOAT16 = 2, FLOAT32 = 4, FLOAT64 = 8 };
 enum { COSINE, DOT, L2 };
-/* Unit roundoff of float32, and room for the few roundings of one bound. */
+/* Room for the float32 roundings of a bound: a product of sizes takes up to 14 of them, an offset 4. */
 static const float ROOM = 16 * 0x1p-24f;
 
 /* ---------------------------------------------------------------------------------------- rows in float64 */
@@ -77,7 +77,7 @@ AVX2 static double exact(const char *x, int x_type, const char *y, int y_type, P
     return measure(x, FLOAT64, y, FLOAT16, d, l2);
 }
 
-/* The same in float32: off by at most (d / 8 + 12) roundings, and what underflows. */
+/* The same in float32: off by at most d / 16 + 22 roundings, and what underflows. */
 AVX2 static float rough(const float *x, const float *y, Py_ssize_t d, int l2) {
     __m256 total[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     Py_ssize_t i = 0;
@@ -102,12 +102,14 @@ AVX2 static float rough(const float *x, const float *y, Py_ssize_t d, int l2) {
 /* Round to the 24 binary digits of float32, whatever the size; cosines to a multiple of 2^-40 first. */
 static double rounded(double score, int metric) {
     if (metric == COSINE) score = nearbyint(score * 0x1p40) * 0x1p-40;
+    int small = fabs(score) < 0x1p-1000; /* the digits of a denormal begin further down */
+    if (small) score *= 0x1p100;
     uint64_t bits;
     memcpy(&bits, &score, 8);
     bits += 0x0FFFFFFF + ((bits >> 29) & 1);
     bits &= ~(uint64_t)0x1FFFFFFF;
     memcpy(&score, &bits, 8);
-    return score;
+    return small ? score * 0x1p-100 : score;
 }
 
 /* ------------------------------------------------------------------------------------------------- packing */
@@ -153,7 +155,6 @@ AVX2 static int pack_row(const char *x, int type, Py_ssize_t d, const double *ce
     float step = (float)(most / LIMIT);
     /* A step that underflows loses everything to the residual: wasteful, and still right. */
     double inverse = step > 0x1p-100f ? 1.0 / step : 0;
-    if (inverse == 0) step = 0;
     __m256d by = _mm256_set1_pd(inverse), s = _mm256_set1_pd(step), residual = _mm256_setzero_pd();
     __m128i low = _mm_set1_epi32(-LIMIT), high = _mm_set1_epi32(LIMIT), total = _mm_setzero_si128();
     Py_ssize_t at = (row / LANES * quads * LANES + row % LANES) * QUAD;
@@ -176,15 +177,14 @@ AVX2 static int pack_row(const char *x, int type, Py_ssize_t d, const double *ce
     int32_t sums[4];
     _mm_storeu_si128((__m128i *)sums, total);
     double length = sqrt(sum4(own)), lost = sqrt(sum4(residual));
-    /* What subtracting the centre rounded away. */
-    double noise = 0x1p-50 * (norm * factor + centre_size);
     double offset = metric == L2 ? sum4(own) / -2 : sum4(along) + centre_size * centre_size / 2;
+    /* What float64 rounded: here, and in the score that the bound is held against. */
     double off = (d + 64) * 0x1p-52 * (norm * factor + centre_size) * (norm * factor + centre_size);
     out->shift[row] = -OFFSET * (sums[0] + sums[1] + sums[2] + sums[3]);
     out->step[row] = step;
-    out->size[row] = (float)((length + lost + noise) * (1 + ROOM)) + 0x1p-100f;
-    out->error[row] = (float)((lost + noise + ROOM * (length + lost)) * (1 + ROOM)) + 0x1p-100f;
-    out->offset[row] = (float)(offset + off + fabs(offset) * ROOM) + 0x1p-100f;
+    out->size[row] = (float)((length + lost) * (1 + ROOM));
+    out->error[row] = (float)((lost + ROOM * (length + lost)) * (1 + ROOM));
+    out->offset[row] = (float)(offset + off + fabs(offset) * ROOM) + 0x1p-100f; /* whatever underflows */
     out->norm[row] = norm;
     return 1;
 }
@@ -281,7 +281,8 @@ static const struct { const char *name; Products products; } SETS[] = {
     {"avx512vnni", products_vnni}, {"avx2", products_avx2}};
 
 static int has(int set) {
-    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))) return 0;
+    /* Whatever has AVX2 has F16C too, for which not every compiler can ask. */
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return 0;
     return set == 1 || (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"));
 }
@@ -307,7 +308,7 @@ typedef struct {
 typedef struct {
     Side left, right;
     Py_ssize_t d, quads;
-    int metric, both, same; /* both: rows of the right are asked too; same: left and right are one table */
+    int metric, same; /* same: left and right are one table, and all its rows are asked */
     double unit;            /* units of the products per score */
     Products products;
 } Sweep;
@@ -327,7 +328,10 @@ static int is_excluded(const Side *side, Py_ssize_t row, int64_t answer) {
 
 /* The score that an answer must reach, rounding included, to take the place of the worst of a full heap. */
 static double least(const Side *side, Py_ssize_t row) {
-    return side->held[row] < side->k ? -INFINITY : side->score[row * side->k];
+    if (__atomic_load_n(side->held + row, __ATOMIC_ACQUIRE) < side->k) return -INFINITY;
+    double score;
+    __atomic_load(side->score + row * side->k, &score, __ATOMIC_RELAXED);
+    return score;
 }
 
 static void offer(const Sweep *sweep, const Side *side, Py_ssize_t row, int64_t answer, double score) {
@@ -344,7 +348,7 @@ static void offer(const Sweep *sweep, const Side *side, Py_ssize_t row, int64_t 
         }
         s[at] = score, r[at] = answer;
         held++;
-        __atomic_store_n(side->held + row, held, __ATOMIC_RELAXED);
+        __atomic_store_n(side->held + row, held, __ATOMIC_RELEASE);
     } else if (worse(s[0], r[0], score, answer)) { /* replace the worst, sift down */
         for (at = 0;;) {
             Py_ssize_t child = 2 * at + 1;
@@ -404,7 +408,7 @@ AVX2 static void sweep_panels(const Sweep *sweep, Py_ssize_t p, Py_ssize_t q, in
     const Packed *a = &left->packed, *b = &right->packed;
     Py_ssize_t panel = sweep->quads * LANES * QUAD, j = q * LANES;
     /* Of two rows of one panel both orders are in the tile. */
-    int both = sweep->both && !(sweep->same && left->first + p * LANES == right->first + j);
+    int both = sweep->same && p != q;
     sweep->products(a->left + p * panel, b->right + q * panel, sweep->quads, b->shift + j, tile);
     __m256 step[2], offset[2], size[2], error[2], bar[2];
     for (int h = 0; h < 2; h++) {
@@ -562,8 +566,8 @@ static PyObject *py_sweep(PyObject *self, PyObject *args) {
     int set, triangle;
     Sweep sweep;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!O!nniiidinnnni", &PyTuple_Type, &left, &PyTuple_Type, &right, &sweep.d,
-                          &sweep.quads, &sweep.metric, &sweep.both, &sweep.same, &sweep.unit, &set,
+    if (!PyArg_ParseTuple(args, "O!O!nniidinnnni", &PyTuple_Type, &left, &PyTuple_Type, &right, &sweep.d,
+                          &sweep.quads, &sweep.metric, &sweep.same, &sweep.unit, &set,
                           &p0, &p1, &q0, &q1, &triangle))
         return NULL;
     Views views = {.count = 0}, others = {.count = 0};

@@ -21,7 +21,6 @@ def sweep(
     d: int,
     quads: int,
     metric: int,
-    both: bool,
     same: bool,
     unit: float,
     instructions: int,

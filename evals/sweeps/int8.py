@@ -4,7 +4,7 @@ A row is centred and scaled, ``v = w x - m``, and written as whole numbers, ``v 
 so that the score of two rows is ``<v, v'> + offset + offset'`` (L2: half the negated squared distance, with
 ``offset = -|v|²/2``; else ``offset = <v, m> + |m|²/2``). Products of codes cost a third of float32's, and
 
-    <v, v'>  <=  step step' <codes, codes'> + |residual| |v'| + |v| |residual'|        (Cauchy-Schwarz)
+    <v, v'>  <=  step step' <codes, codes'> + |residual| |v'| + |step codes| |residual'|    (Cauchy-Schwarz)
 
 bounds every score from above, with room for the rounding of the bound itself. Pairs whose bound is below the
 k-th best score that either row holds so far are done with; all others are scored in float32, with its bound,
@@ -87,7 +87,7 @@ def neighbors(x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows) -> tup
     each = x.shape[1] * (1 + wide.itemsize) + 16 * k + 64
     for part in split(len(x), max(_LEAST, _HELD // each)):
         queries = np.ascontiguousarray(x[part], dtype=wide)
-        barred = np.sort(exclude[part], axis=1)
+        barred = np.sort(np.ascontiguousarray(exclude[part]), axis=1)
         rows[part], scores[part] = _retried(_ask, queries, y, k, metric, barred)
     return rows, scores
 
@@ -304,7 +304,7 @@ def _sweep(
     triangle = same and block[0] == block[1]
     (p0, p1), (q0, q1) = panels
     metric = _METRICS[form.metric]
-    _int8.sweep(left, right, d, form.quads, metric, same, same, form.unit, fastest, p0, p1, q0, q1, triangle)
+    _int8.sweep(left, right, d, form.quads, metric, same, form.unit, fastest, p0, p1, q0, q1, triangle)
 
 
 def _will_need(y: Stacked, strips: list[slice]) -> None:
