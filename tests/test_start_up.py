@@ -20,9 +20,12 @@ OTHERS = {
     f"embreg.registry.{name}" for name in ("orm_dependents", "orm_runs", "outcomes", "measured", "records")
 }
 
+#: Tells what was loaded beyond what Python itself loads, which an editable installation adds to.
 TOLD = """
-import atexit, sys
-atexit.register(lambda: sys.stderr.write("\\nLOADED " + " ".join(sys.modules)))
+import sys
+before = set(sys.modules)
+import atexit
+atexit.register(lambda: sys.stderr.write("\\nLOADED " + " ".join(set(sys.modules) - before)))
 """
 COMMAND = "from embreg.cli import main; main({words!r})"
 

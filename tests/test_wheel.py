@@ -52,6 +52,7 @@ def test_the_wheel_holds_the_modules_the_templates_and_nothing_else(wheel: Path)
     others = [
         ROOT / "py.typed",
         ROOT / "migrations/script.py.mako",
+        ROOT / "evals/sweeps/_int8.pyi",
         *(ROOT / "evals/report/templates").iterdir(),
         *(ROOT / "registry/english").iterdir(),
     ]

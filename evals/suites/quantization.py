@@ -28,6 +28,7 @@ from .. import codecs, knn
 from ..codecs import Codec, Unfit
 from ..statistics import Sums, bootstrap_mean, normal_interval
 from ..suite import Absent, Better, Findings, Measure, Metric, Suite
+from ..threads import in_threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +100,9 @@ RATIO = Metric(
 _METRICS = (RECALL, DISTORTION, COSINE_MEAN, COSINE_MIN, BYTES, RATIO)
 _TRAINING_ROWS = 100_000
 #: Numbers decoded at a time.
-_BLOCK = 1 << 24
+_BLOCK = 1 << 25
+#: Numbers compared at a time, in float64.
+_COMPARED = 1 << 18
 #: Rounding of a float32 cosine, as a squared distance.
 _TINY = 4e-7
 #: Squares of lengths between these are numbers of float32 that hold all their digits.
@@ -273,11 +276,17 @@ def _pass(task: _Task, codec: Codec) -> _Passage:
 
 def _compare(x: Floats, y: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distance and the cosine of each row of ``x`` and its counterpart, float64."""
-    a, b = x.astype(np.float64), y.astype(np.float64)
-    gap = a - b
-    lengths = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
-    cosines = np.einsum("ij,ij->i", a, b) / np.where(lengths > 0, lengths, 1.0)
-    return np.sqrt(np.einsum("ij,ij->i", gap, gap)), np.clip(cosines, -1.0, 1.0)
+    distances, cosines = np.empty(len(x)), np.empty(len(x))
+
+    def compare(part: slice) -> None:
+        a, b = x[part].astype(np.float64), y[part].astype(np.float64)
+        gap = a - b
+        lengths = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
+        cosines[part] = np.einsum("ij,ij->i", a, b) / np.where(lengths > 0, lengths, 1.0)
+        distances[part] = np.sqrt(np.einsum("ij,ij->i", gap, gap))
+
+    in_threads(compare, list(split(len(x), max(1, _COMPARED // x.shape[1]))))
+    return distances, np.clip(cosines, -1.0, 1.0)
 
 
 def _merged(a: knn.Neighbors, b: knn.Neighbors, k: int) -> knn.Neighbors:

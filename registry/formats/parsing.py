@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..errors import printable
 from ..vectors import Batch
+from .ahead import ahead
 from .base import MAX_DIM, bad, casting
 from .lines import Chunk, line_chunks, not_text
 
@@ -79,7 +80,7 @@ def rows(chunks: Iterator[Chunk], layout: Layout) -> Iterator[Batch]:
     Raises:
         InputError: as ``parse``, or a blank line between rows.
     """
-    return (parse(chunk, layout) for chunk in solid(chunks, layout.path))
+    return ahead(lambda chunk: parse(chunk, layout), solid(chunks, layout.path))
 
 
 def solid(chunks: Iterator[Chunk], path: Path) -> Iterator[Chunk]:
