@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from ..errors import EmbregError
 
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 #: Pieces worked on at a time: each is held in memory.
 _AT_ONCE = 4
 
