@@ -13,7 +13,7 @@ from ..errors import EmbregError
 S = TypeVar("S")
 T = TypeVar("T")
 #: Pieces worked on at a time: each is held in memory.
-_AT_ONCE = 4
+_AT_ONCE = 2
 
 
 def ahead(work: Callable[[S], T], pieces: Iterator[S]) -> Iterator[T]:
@@ -27,7 +27,7 @@ def ahead(work: Callable[[S], T], pieces: Iterator[S]) -> Iterator[T]:
         try:
             for future in _begun(pool, work, pieces):
                 waiting.append(future)
-                if len(waiting) > workers:
+                if len(waiting) >= workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
