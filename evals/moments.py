@@ -108,7 +108,9 @@ class Moments:
         if x.ndim != 2:
             raise InputError(f"rows must be (n, d), not {x.shape}")
         if len(x) >= _MANY_ROWS and x.dtype != np.float64:
-            return cls._of_many(x, unit)
+            many = cls._of_many(x, unit)
+            if all(sums.varies_everywhere() for sums in (many.rows, many.units) if sums is not None):
+                return many
         total = cls.zero(x.shape[1], unit=unit)
         for rows in split(len(x), _BLOCK_ROWS):
             total = total.merge(cls._of_few(x[rows], unit))

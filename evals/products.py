@@ -8,7 +8,8 @@ float64, so that a common component does not drown the rest.
 With tiles of t rows an entry of the Gram matrix of n centred rows y is off by no more than
 t · 2⁻²⁴ · sum |y_i y_j|. The roundings are independent, and a BLAS adds a few hundred products at most into
 one number, which leaves about 2⁻²⁴ · sum |y_i y_j| / sqrt(n / 1000): a tenth of a rounding of float32 at
-100,000 rows.
+100,000 rows. That is small beside the large directions, and all there is of a direction in which the rows
+hardly vary: such rows are for float64 (``Sums.varies_everywhere``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ Tile = NDArray[np.float32]
 
 #: A mean whose square is less than this share of the rows' mean square drowns nothing.
 _SLIGHT = 0.1
+#: A variance of less than this share of their mean is blurred in float32 by more than a thousandth.
+_LEAST = 2.0**-14
 
 
 def centre_of(mean: Array, mean_square: float) -> Tile:
@@ -72,6 +75,19 @@ class Sums:
     def scaled(self, factor: float) -> Self:
         """Return those of the same rows times ``factor``."""
         return type(self)(n=self.n, sum=self.sum * factor, gram=self.gram * factor**2)
+
+    def varies_everywhere(self) -> bool:
+        """Whether no direction has a variance so small beside the others that float32 products blur it."""
+        if self.n < 2:
+            return False
+        covariance = self.covariance()
+        d = len(covariance)
+        covariance[np.diag_indices(d)] -= _LEAST * float(np.trace(covariance)) / d
+        try:
+            np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            return False
+        return True
 
     def covariance(self) -> Array:
         """Return the sample covariance (divided by the number of rows - 1), float64 ``(d, d)``.

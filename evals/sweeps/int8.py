@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from ...registry.vectors import Vectors, split
 from ..threads import in_threads, workers
 from .prepared import NO_NEIGHBOURS, NOT_FINITE
 
+T = TypeVar("T")
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Tell = Callable[[int, int], None]
@@ -88,7 +89,7 @@ def neighbors(x: Stacked, y: Stacked, k: int, metric: str, exclude: Rows) -> tup
     for part in split(len(x), max(_LEAST, _HELD // each)):
         queries = np.ascontiguousarray(x[part], dtype=wide)
         barred = np.sort(np.ascontiguousarray(exclude[part]), axis=1)
-        rows[part], scores[part] = _retried(_ask, queries, y, k, metric, barred)
+        rows[part], scores[part] = _retried(partial(_ask, queries, y, k, barred), y, metric)
     return rows, scores
 
 
@@ -99,9 +100,7 @@ def self_neighbors(x: Stacked, k: int, metric: str, tell: Tell | None = None) ->
     """
     if isinstance(x, Stack) or len(x) * (2 * x.shape[1] + 16 * k + 64) > _HELD:
         return neighbors(x, x, k, metric, np.arange(len(x))[:, None])
-    whole = np.ascontiguousarray(x)
-    nothing = np.empty((len(x), 0), dtype=np.int64)
-    return _retried(partial(_join, tell=tell), whole, whole, k, metric, nothing)
+    return _retried(partial(_join, np.ascontiguousarray(x), k, tell), x, metric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,14 +129,12 @@ class _TooLong(Exception):
         self.norm = norm
 
 
-def _retried(
-    work: Callable[..., tuple[Rows, Floats]], x: Vectors, y: Stacked, k: int, metric: str, exclude: Rows
-) -> tuple[Rows, Floats]:
-    """Do ``work`` with the form that a sample of rows gives; with another where a row is too long for it."""
+def _retried(work: Callable[[_Form], T], y: Stacked, metric: str) -> T:
+    """Do ``work`` with the form that a sample of ``y`` gives; with another where a row is too long for it."""
     form = _form(y, metric)
     while True:
         try:
-            return work(x, y, k, form, exclude)
+            return work(form)
         except _TooLong as exc:
             form = _scaled(form, exc.norm)
 
@@ -229,7 +226,7 @@ class _Board:
         return np.take_along_axis(self.answers, order, axis=1), np.take_along_axis(self.scores, order, axis=1)
 
 
-def _ask(x: Vectors, y: Stacked, k: int, form: _Form, exclude: Rows) -> tuple[Rows, Floats]:
+def _ask(x: Vectors, y: Stacked, k: int, exclude: Rows, form: _Form) -> tuple[Rows, Floats]:
     """Ask all queries of every strip of the base."""
     codes, board = _Codes.room(len(x), form, left=True, right=False), _Board(len(x), k)
     for part in split(len(x), _CHUNK):
@@ -239,7 +236,8 @@ def _ask(x: Vectors, y: Stacked, k: int, form: _Form, exclude: Rows) -> tuple[Ro
     nobody = (None,) * 5 + (k, None, 0)
 
     def sweep(at: int) -> None:
-        _will_need(y, strips[at + workers() :][:1])
+        ahead = at + workers()
+        _will_need(y, strips[ahead : ahead + 1])
         raw = np.ascontiguousarray(y[strips[at]])
         packed = _Codes.room(len(raw), form, left=False, right=True)
         packed.fill(raw, form, 0)
@@ -256,7 +254,7 @@ def _strips(y: Stacked) -> list[slice]:
     In the order of the rows each could be better than the last, for every query: tables are sorted.
     """
     height = min(_STRIP, max(_LEAST, -(-len(y) // (4 * workers()))))
-    runs = y.runs() if isinstance(y, Stack) else list(split(len(y), max(height, len(y))))
+    runs = y.runs() if isinstance(y, Stack) else [slice(0, len(y))]
     rng, strips = np.random.default_rng(0), []
     for i in rng.permutation(len(runs)).tolist():
         parts = list(split(runs[i].stop - runs[i].start, height))
@@ -267,13 +265,11 @@ def _strips(y: Stacked) -> list[slice]:
     return strips
 
 
-def _join(
-    x: Vectors, _: Vectors, k: int, form: _Form, nothing: Rows, *, tell: Tell | None
-) -> tuple[Rows, Floats]:
+def _join(x: Vectors, k: int, tell: Tell | None, form: _Form) -> tuple[Rows, Floats]:
     """Compare all rows with each other: every pair of chunks once, in no order."""
     codes, board = _Codes.room(len(x), form, left=True, right=True), _Board(len(x), k)
     in_threads(lambda part: codes.fill(x[part], form, part.start), list(split(len(x), _CHUNK)))
-    side = board.side(codes, x, 0, nothing)
+    side = board.side(codes, x, 0, np.empty((len(x), 0), dtype=np.int64))
     pairs = list(_pairs(len(x)))
     order = np.random.default_rng(0).permutation(len(pairs)).tolist()
     in_threads(lambda at: _sweep(side, side, x.shape[1], form, pairs[at], same=True), order, tell)

@@ -243,3 +243,22 @@ def test_without_unit_rows(n):
     assert again.n == 2 * n and again.units is None
     with pytest.raises(UsageError, match="without those of the unit rows"):
         again.unit_covariance()
+
+
+class TestSmallDirections:
+    @pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-3, 1e-4, 1e-6, 0.0])
+    @pytest.mark.parametrize("common", [0.0, 3.0])
+    def test_every_variance_is_that_of_float64(self, spread, common):
+        """However little the rows vary along some directions, or not at all."""
+        rng = np.random.default_rng(0)
+        scales = np.where(np.arange(24) < 18, 1.0, spread)
+        turn = np.linalg.qr(rng.normal(size=(24, 24)))[0]
+        x = ((rng.normal(size=(20_000, 24)) * scales) @ turn + common).astype(np.float32)
+        wide = x.astype(np.float64)
+        found = Moments.of(x)
+        for got, rows in (
+            (found.covariance(), wide),
+            (found.unit_covariance(), wide / np.linalg.norm(wide, axis=1, keepdims=True)),
+        ):
+            want = np.linalg.eigvalsh(np.cov(rows.T))
+            np.testing.assert_allclose(np.linalg.eigvalsh(got), want, rtol=1e-3, atol=1e-13)
