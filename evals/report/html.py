@@ -117,6 +117,9 @@ def gate_page(
 def environment() -> Environment:
     """Return the templates of this folder; what they print is made visible, and escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from .charts.drawn import spec_json
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -128,6 +131,7 @@ def environment() -> Environment:
     )
     environment.filters |= {"number": number, "change": change, "named": named, "p": p_value}
     environment.filters |= {"interval": lambda check: interval(check.low, check.high, check.unit)}
+    environment.filters["spec"] = lambda chart: Markup(spec_json(chart))  # noqa: S704 - no '<' is left in it
     environment.globals["signs"] = SIGNS
     return environment
 
