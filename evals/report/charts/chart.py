@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: Colours by role, as the style sheet names them: the page follows light, dark and print by itself.
-INK, QUIET, LINE = "var(--ink)", "var(--quiet)", "var(--line)"
+INK, QUIET, LINE, PAGE = "var(--ink)", "var(--quiet)", "var(--line)", "var(--page)"
 #: This version, and the one that it is held against.
 NOW, BEFORE = "var(--bar)", "var(--before)"
 GOOD, BAD, WARN = "var(--good)", "var(--bad)", "var(--warn)"
 #: Classes that have no order: told apart by people who confuse red and green, on white and on black
 #: (Okabe & Ito 2008, without black and yellow).
 CLASSES = ("#0090d0", "#e08a00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c7ae6", "#7f8c8d")
-#: What grows.
-RAMP = "viridis"
+#: What grows: to be seen on white and on black, and in grey by the size of its marks.
+RAMP = ("#5f83a3", "#c07a12", "#cc1f6a")
 
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 CONFIG: Mapping[str, Any] = {
     "aria": False,  # the element that holds the picture says what it shows
-    "background": None,
+    "mark": {"aria": False},
+    "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None, "continuousHeight": 240, "discreteHeight": 240},
     "axis": {
@@ -89,6 +91,7 @@ class Chart:
     rows: Sequence[Sequence[str]] = field(default=())
 
     def full_spec(self) -> dict[str, Any]:
-        """Return the specification as Vega-Lite reads it, as wide as its place unless it says a width."""
-        return {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"},
-                "config": CONFIG} | dict(self.spec)  # fmt: skip
+        """Return the specification as Vega-Lite reads it, as wide as its place unless it is several views."""
+        fitted = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+        whole = {"$schema": SCHEMA, "config": CONFIG}
+        return whole | ({} if "hconcat" in self.spec else fitted) | dict(self.spec)

@@ -71,7 +71,7 @@ def png(chart: Chart) -> bytes:
 def _on_light(chart: Chart) -> str:
     colours = _light_colours()
     spec = {"background": "#fff"} | chart.full_spec()
-    if spec["width"] == "container":
+    if spec.get("width") == "container":
         spec["width"] = _WIDTH
     spec["config"] = {k: v for k, v in spec["config"].items() if k != "background"}
     text = json.dumps(spec, ensure_ascii=False, allow_nan=False)

@@ -7,6 +7,8 @@
     const spec = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
     try {
       await vegaEmbed(place, spec, { ast: true, actions: false, renderer: "svg" });
+      // What it shows is said by the element around it.
+      place.querySelector("svg").setAttribute("aria-hidden", "true");
       place.dataset.drawn = "";
     } catch (error) {
       place.textContent = "This picture cannot be drawn; its data is in the table below.";
