@@ -63,10 +63,12 @@ def events(
     embedding: str | None = None,
     limit: int | None = None,
     since: datetime | int | None = None,
+    until: int | None = None,
 ) -> tuple[Event, ...]:
     """Return the log, oldest first; only the last ``limit`` lines, and those of one embedding, if asked.
 
-    ``since`` is a moment, or the id of the last event that is known already.
+    ``since`` is a moment, or the id of the last event that is known already; ``until`` is the last id asked
+    for.
     """
     query = select(
         EventRow.id,
@@ -79,6 +81,8 @@ def events(
     ).order_by(EventRow.id.desc())
     if since is not None:
         query = query.where(EventRow.at >= since if isinstance(since, datetime) else EventRow.id > since)
+    if until is not None:
+        query = query.where(EventRow.id <= until)
     if embedding is not None:
         query = query.where(EventRow.embedding == find_embedding(session, embedding).name)
     if limit is not None:

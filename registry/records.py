@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import String, delete, select, type_coerce
+from sqlalchemy.orm import Session, lazyload
 
 from . import catalog
 from .blobs import BlobStore
@@ -119,8 +121,13 @@ def _by_ref(session: Session, ref: str) -> VersionRow:
     return catalog.resolve(session, Ref.parse(ref))
 
 
-def to_run(row: RunRow) -> RunRecord:
-    """Return the value of a run row."""
+def to_run(row: RunRow, measures: Sequence[MeasureRecord] | None = None) -> RunRecord:
+    """Return the value of a run row, with its numbers where they were read already."""
+    if measures is None:
+        measures = [
+            MeasureRecord(metric=m.metric, labels=m.labels, value=m.value, n=m.n, low=m.low, high=m.high)
+            for m in row.measures
+        ]
     return RunRecord(
         suite=row.suite,
         suite_version=row.suite_version,
@@ -139,10 +146,7 @@ def to_run(row: RunRow) -> RunRecord:
         confidence=row.confidence,
         duration_s=row.duration_s,
         cache_key=row.cache_key,
-        measures=tuple(
-            MeasureRecord(metric=m.metric, labels=m.labels, value=m.value, n=m.n, low=m.low, high=m.high)
-            for m in row.measures
-        ),
+        measures=tuple(measures),
         absent=tuple(row.absent),
         notes=tuple(row.notes),
         items=row.items,
@@ -163,15 +167,41 @@ def runs_of(
     session: Session, *, embedding: str | None = None, version: str | None = None, suite: str | None = None
 ) -> tuple[RunRecord, ...]:
     """Return runs, oldest first: of all versions of an embedding, of one version, of one suite."""
-    query = select(RunRow).join(VersionRow, RunRow.version_id == VersionRow.id)
+    wanted: list[Any] = [VersionRow.deleted_at.is_(None)]
     if embedding is not None:
-        query = query.where(VersionRow.embedding_id == catalog.find_embedding(session, embedding).id)
+        wanted.append(VersionRow.embedding_id == catalog.find_embedding(session, embedding).id)
     if version is not None:
-        query = query.where(RunRow.version_id == _by_ref(session, version).id)
+        wanted.append(RunRow.version_id == _by_ref(session, version).id)
     if suite is not None:
-        query = query.where(RunRow.suite == suite)
-    query = query.where(VersionRow.deleted_at.is_(None)).order_by(VersionRow.number, RunRow.id)
-    return tuple(to_run(row) for row in session.scalars(query))
+        wanted.append(RunRow.suite == suite)
+    query = select(RunRow).options(lazyload(RunRow.measures))
+    query = query.join(VersionRow, RunRow.version_id == VersionRow.id).where(*wanted)
+    rows = session.scalars(query.order_by(VersionRow.number, RunRow.id)).all()
+    measures = _measures(session, wanted)
+    return tuple(to_run(row, measures.get(row.id, ())) for row in rows)
+
+
+def _measures(session: Session, wanted: list[Any]) -> dict[int, list[MeasureRecord]]:
+    """Return the numbers of some runs, by run: there may be 100,000, with a few hundred labels."""
+    query = (
+        select(
+            MeasureRow.run_id, MeasureRow.metric, type_coerce(MeasureRow.labels, String),
+            MeasureRow.value, MeasureRow.n, MeasureRow.low, MeasureRow.high,
+        )
+        .join(RunRow, MeasureRow.run_id == RunRow.id)
+        .join(VersionRow, RunRow.version_id == VersionRow.id)
+        .where(*wanted)
+        .order_by(MeasureRow.id)
+    )  # fmt: skip
+    read: dict[str, dict[str, str]] = {}
+    found: dict[int, list[MeasureRecord]] = {}
+    for run, metric, text, value, n, low, high in session.execute(query):
+        if text not in read:
+            read[text] = json.loads(text)
+        labels = dict(read[text])
+        measure = MeasureRecord(metric=metric, labels=labels, value=value, n=n, low=low, high=high)
+        found.setdefault(run, []).append(measure)
+    return found
 
 
 def run_numbered(session: Session, number: int) -> RunRecord:
@@ -223,8 +253,11 @@ def newest_verdict(session: Session, digest: str, baseline_digest: str | None) -
     query = query.where(VerdictRow.baseline_digest.is_(baseline_digest) if baseline_digest is None
                         else VerdictRow.baseline_digest == baseline_digest)  # fmt: skip
     row = session.scalar(query.order_by(VerdictRow.id.desc()).limit(1))
-    if row is None:
-        return None
+    return None if row is None else to_verdict(row)
+
+
+def to_verdict(row: VerdictRow) -> VerdictRecord:
+    """Return the value of a verdict row."""
     return VerdictRecord(
         version=catalog.ref_of(row.version),
         version_digest=row.version_digest,

@@ -17,7 +17,8 @@ from ..figures import change, interval, named, number
 from ..glance import at_a_glance
 from . import comparison as side_by_side
 from . import console
-from .html import absence, environment
+from .html import environment
+from .rows import absence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
