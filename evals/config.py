@@ -30,8 +30,10 @@ SEVERITIES = ("critical", "warning")
 ON_MISSING = ("fail", "skip")
 #: The significance asked of a drop where a check does not say.
 ALPHA = 0.05
-_KEYS = ("metric", "labels", "min", "max", "max_drop", "max_rise", "alpha", "severity", "on_missing")
-_BOUNDS = ("min", "max", "max_drop", "max_rise")
+#: What the file holds, what ``[registry]`` and a check may say, and what a check must say one of.
+TABLES, OF_REGISTRY = ("registry", "suites", "gates"), ("url",)
+KEYS = ("metric", "labels", "min", "max", "max_drop", "max_rise", "alpha", "severity", "on_missing")
+BOUNDS = ("min", "max", "max_drop", "max_rise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +53,12 @@ class Tolerance:
 
         Rounding in the last digits of a float64 does not count.
         """
-        limits = [
-            limit
-            for limit in (self.abs, None if self.rel is None else self.rel * math.fabs(reference))
-            if limit is not None
-        ]
-        return by > min(limits) + 1e-12 * max(1.0, math.fabs(reference))
+        return by > self.room(reference) + 1e-12 * max(1.0, math.fabs(reference))
+
+    def room(self, reference: float) -> float:
+        """Return the smaller of the two, in the metric's own unit, from a baseline of ``reference``."""
+        limits = (self.abs, None if self.rel is None else self.rel * math.fabs(reference))
+        return min(limit for limit in limits if limit is not None)
 
     def __str__(self) -> str:
         told = [] if self.abs is None else [f"{self.abs:.6g}"]
@@ -138,7 +140,7 @@ class Config:
         if not self.gates:
             raise ConfigError(
                 f"{printable(str(self.path))}: no [[gates]]: nothing would be checked",
-                hint='add [[gates]] with metric = "SUITE.METRIC" and a bound',
+                hint="'embreg gate init NAME' adds checks from what was measured of NAME",
             )
         return self.gates
 
@@ -195,7 +197,7 @@ def load_config(path: Path) -> Config:
         ) from exc
     source = TomlSource(path, data)
     top = source.parse()
-    source.known_keys(top, ("registry", "suites", "gates"), "table")
+    source.known_keys(top, TABLES, "table")
     suites = _suites(top.get("suites", {}), source)
     return Config(
         path=path,
@@ -210,7 +212,7 @@ def load_config(path: Path) -> Config:
 def _registry_url(values: Any, source: TomlSource) -> str | None:
     if not isinstance(values, dict):
         raise source.error("[registry] is a table", source.line("registry"))
-    source.known_keys(values, ("url",), "key of [registry]", "registry")
+    source.known_keys(values, OF_REGISTRY, "key of [registry]", "registry")
     url = values.get("url")
     if url is None:
         return None
@@ -249,7 +251,7 @@ class _Table:
         return self.source.error(what, self.source.line("gates", self.nth, key), hint)
 
     def check(self) -> Check:
-        self.source.known_keys(self.values, _KEYS, "key of [[gates]]", "gates", self.nth)
+        self.source.known_keys(self.values, KEYS, "key of [[gates]]", "gates", self.nth)
         check = Check(
             metric=self.metric(),
             labels=self.labels(),
@@ -262,8 +264,8 @@ class _Table:
             on_missing=self.choice("on_missing", ON_MISSING),
             line=self.source.line("gates", self.nth),
         )
-        if not any(key in self.values for key in _BOUNDS):
-            raise self.error(f"{check.metric} has no bound", hint=f"give one of {', '.join(_BOUNDS)}")
+        if not any(key in self.values for key in BOUNDS):
+            raise self.error(f"{check.metric} has no bound", hint=f"give one of {', '.join(BOUNDS)}")
         if check.min is not None and check.max is not None and check.min > check.max:
             raise self.error(f"min {check.min:g} is above max {check.max:g}", "min")
         return check
@@ -347,10 +349,42 @@ def check_against(config: Config, suites: Mapping[str, Suite]) -> None:
         if metric is None:
             metrics = {m.name: m for m in suite.metrics}
             metric = _known(config, check.line, f"metric of {suite.name}", check.name, metrics)
-        problem = _misfit(check, suite, metric)
+        problem = misfit(check, suite, metric)
         if problem:
             what, hint = problem
             raise _error(config, check.line, f"{printable(check.metric)}: {what}", hint)
+
+
+def doubts(config: Config, suites: Mapping[str, Suite]) -> tuple[str, ...]:
+    """Return what is allowed and hardly meant, one line each.
+
+    A bound on the better side alone (``max`` of a metric that is better higher) may be a cap on what is too
+    good to be true, so it is no error; neither is a bound at the end of the range, which nothing can break.
+
+    Args:
+        config: one that ``check_against`` found nothing wrong with.
+        suites: by name; checks of others are passed over.
+    """
+    found = [(check, why) for check in config.gates if (why := _doubt(check, suites))]
+    return tuple(_told(config, check.line, f"{printable(check.metric)}: {why}") for check, why in found)
+
+
+def _doubt(check: Check, suites: Mapping[str, Suite]) -> str:
+    from .suite import Better
+
+    suite = suites.get(check.suite)
+    metric = suite.metric(check.name) if suite is not None else None
+    given = [key for key in BOUNDS if getattr(check, key) is not None]
+    if metric is None or given not in (["min"], ["max"]):
+        return ""
+    if check.min is not None and check.min == metric.low:
+        return f"min = {check.min:g} is the least it can be: nothing falls below"
+    if check.max is not None and check.max == metric.high:
+        return f"max = {check.max:g} is the most it can be: nothing rises above"
+    wrong, right = {Better.HIGHER: ("max", "min"), Better.LOWER: ("min", "max")}.get(metric.better, ("", ""))
+    if given == [wrong]:
+        return f"{wrong} alone on a metric that is better {metric.better}: did you mean '{right}'?"
+    return ""
 
 
 _T = TypeVar("_T")
@@ -365,11 +399,15 @@ def _known(config: Config, line: int | None, what: str, name: str, known: Mappin
 
 
 def _error(config: Config, line: int | None, what: str, hint: str) -> ConfigError:
+    return ConfigError(_told(config, line, what), hint=hint)
+
+
+def _told(config: Config, line: int | None, what: str) -> str:
     place = f" line {line}:" if line else ""
-    return ConfigError(f"{printable(str(config.path))}:{place} {what}", hint=hint)
+    return f"{printable(str(config.path))}:{place} {what}"
 
 
-def _misfit(check: Check, suite: Suite, metric: Metric) -> tuple[str, str] | None:
+def misfit(check: Check, suite: Suite, metric: Metric) -> tuple[str, str] | None:
     """Return what is wrong with a check of ``metric``, and a hint; None when nothing is."""
     from .suite import Better, Need
 

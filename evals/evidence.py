@@ -123,6 +123,13 @@ class Pairs:
         return mean_error(self._changes) if self._tied is None else tied_error(self._changes, self._tied)
 
     @property
+    def test(self) -> str:
+        """The name of the test that ``p`` makes."""
+        if self._tied is not None:
+            return f"t test of {'tied items' if self.statistic is None else 'what each item adds'}"
+        return "McNemar's exact test" if self.binary else "test by flipped signs"
+
+    @property
     def degrees(self) -> float | None:
         """The degrees of freedom of the t test of these items; None where another test is made."""
         return None if self._tied is None else tied_degrees(self._tied)
@@ -316,14 +323,18 @@ def _scored(
         return Missing(f"no items are kept of {run.version}")
     single = metric.independent or str(metric.item)
     columns = (single,) if metric.statistic is None else metric.statistic.columns
+    slices = []
     for label, wanted in labels.items():
         own = [f"{column}[{label}={wanted}]" for column in columns]
         if set(own) <= set(table.column_names):
             columns = tuple(own)
         elif label in table.column_names and (label, wanted) != _TOTAL:
-            table = table.filter(pc.equal(table.column(label).cast(pa.string()), wanted))
+            slices.append(pc.equal(table.column(label).cast(pa.string()), wanted))
     if lacking := sorted({"item", *columns, *besides} - set(table.column_names)):
         return Missing(f"the items of {run.version} have no column '{printable(lacking[0], 60)}'")
+    table = table.select(list(dict.fromkeys(("item", *columns, *besides))))
+    if slices:  # of the few columns that are needed: a table may have many
+        table = table.filter(reduce(pc.and_, slices))
     values = [table.column(column).cast(pa.float64()) for column in columns]
     kept = [pc.is_finite(column).fill_null(False) for column in values]
     item = table.column("item").cast(pa.large_string())

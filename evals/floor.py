@@ -1,7 +1,8 @@
-"""The floor of drift: how large its numbers are where nothing, or next to nothing, happened.
+"""The floor of a metric: how large its moves are where nothing, or next to nothing, happened.
 
 Two versions are compared again on random halves of the ids they share, and with other seeds. What a metric
 does between two halves of one comparison, or between two seeds, is noise: smaller moves of it mean nothing.
+A metric of one version is measured on random halves of its rows in the same way.
 A third kind of floor is for the user to bring: versions that ought to be equal, such as the same model
 trained again from another seed; how far they drifted from each other is what a real change must exceed
 (Leszczynski et al. 2020, section 5; Wendlandt, Kummerfeld & Mihalcea 2018).
@@ -12,7 +13,7 @@ Source of the split halves: Mahalanobis 1946 (interpenetrating samples); Shao & 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..registry.types import Progress
 from .shared import Shared
 from .statistics import normal_quantile
 from .subject import Memory, Subject
-from .suite import Findings, Measure, Skipped, Suite
+from .suite import Findings, Measure, Need, Skipped, Suite
 
 #: A half holds no more rows than this: noise falls with the root of the rows, and is scaled to all of them.
 HALF_ROWS = 10_000
@@ -42,7 +43,7 @@ class Floor:
 
     Attributes:
         metric, labels: of the measure.
-        value: of the comparison itself.
+        value: of the whole.
         halves: standard error of ``value`` as the spread between disjoint halves says; None where a half has
             no such value.
         seeds: standard deviation of the value over other seeds; 0 where chance has no part in it.
@@ -59,6 +60,11 @@ class Floor:
     noise: float
     splits: int
 
+    @property
+    def error(self) -> float:
+        """The standard error that halves and seeds make together."""
+        return float(np.hypot(self.halves or 0.0, self.seeds))
+
 
 def measure_floor(
     suite: Suite,
@@ -70,11 +76,11 @@ def measure_floor(
     seeds: int = 3,
     progress: Progress | None = None,
 ) -> tuple[Floor, ...]:
-    """Measure the noise of every metric of a suite that compares ``subject`` with its baseline.
+    """Measure the noise of every metric of a suite on ``subject``.
 
     Args:
-        suite: one that needs a baseline (drift).
-        subject: the candidate, with its baseline.
+        suite: one that needs a baseline (drift), or rows only.
+        subject: the candidate, with its baseline where the suite needs one.
         params: of the suite.
         seed: of the halves and of the other seeds.
         splits: pairs of halves, at least 2.
@@ -82,19 +88,15 @@ def measure_floor(
         progress: told after each comparison.
 
     Returns:
-        One floor for each measure of the comparison, in its order.
+        One floor for each measure of the whole, in its order.
 
     Raises:
-        Skipped: there is no baseline, or fewer than 40 rows are shared.
+        Skipped: there is no baseline, or there are fewer than 40 rows (that both share).
         UsageError: too few splits or seeds.
     """
     if splits < 2 or seeds < 1:
         raise UsageError(f"{splits} splits and {seeds} seeds: at least 2 and 1")
-    if subject.baseline is None:
-        raise Skipped("needs a baseline")
-    shared = Shared.of(subject.baseline, subject)
-    if shared.n < _LEAST:
-        raise Skipped(f"{shared.n} shared rows are too few to halve: at least {_LEAST}")
+    n, part = _cut(suite, subject)
     steps, total = 0, 1 + seeds + 2 * splits
 
     def told(findings: Findings) -> Findings:
@@ -108,25 +110,39 @@ def measure_floor(
     others = [told(suite.run(subject, params, np.random.default_rng([seed, i]))) for i in range(1, seeds + 1)]
     halves = []
     for i in range(splits):
-        pair = _halves(shared, np.random.default_rng([seed, i]))
+        pair = _halves(n, part, np.random.default_rng([seed, i]))
         halves.append([told(suite.run(half, params, np.random.default_rng(seed))) for half in pair])
     return _floors(whole.measures, others, halves)
 
 
-def _halves(shared: Shared, rng: np.random.Generator) -> tuple[Subject, Subject]:
-    """Return two disjoint random halves of the shared rows, at most ``HALF_ROWS`` each, as comparisons."""
-    m = min(shared.n // 2, HALF_ROWS)
-    drawn = rng.choice(shared.n, size=2 * m, replace=False)
-    first, second = np.sort(drawn[:m]), np.sort(drawn[m:])
-    return _part(shared, first), _part(shared, second)
+def _cut(suite: Suite, subject: Subject) -> tuple[int, Callable[[Rows], Subject]]:
+    """Return how many rows there are to halve, and what makes a part of some of them."""
+    if Need.BASELINE not in suite.needs:
+        if len(subject.valid) < _LEAST:
+            raise Skipped(f"{len(subject.valid)} rows are too few to halve: at least {_LEAST}")
+        return len(subject.valid), lambda positions: rows_of(subject, subject.valid[positions])
+    if subject.baseline is None:
+        raise Skipped("needs a baseline")
+    shared = Shared.of(subject.baseline, subject)
+    if shared.n < _LEAST:
+        raise Skipped(f"{shared.n} shared rows are too few to halve: at least {_LEAST}")
+    return shared.n, lambda positions: _part(shared, positions)
+
+
+def _halves(n: int, part: Callable[[Rows], Subject], rng: np.random.Generator) -> tuple[Subject, Subject]:
+    """Return two disjoint random halves of n rows, at most ``HALF_ROWS`` each."""
+    m = min(n // 2, HALF_ROWS)
+    drawn = rng.choice(n, size=2 * m, replace=False)
+    return part(np.sort(drawn[:m])), part(np.sort(drawn[m:]))
 
 
 def _part(shared: Shared, positions: Rows) -> Subject:
-    old = _rows(shared.old, shared.old_rows[positions])
-    return _rows(shared.new, shared.new_rows[positions]).with_(baseline=old)
+    old = rows_of(shared.old, shared.old_rows[positions])
+    return rows_of(shared.new, shared.new_rows[positions]).with_(baseline=old)
 
 
-def _rows(subject: Subject, rows: Rows) -> Subject:
+def rows_of(subject: Subject, rows: Rows) -> Subject:
+    """Return some rows of a subject as one of their own."""
     table = subject.table
     ids = table.ids.combine_chunks().take(pa.array(rows))
     part = EmbeddingTable.from_arrays(ids, table.take(rows), space=table.space)

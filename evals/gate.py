@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..registry.errors import UnknownChoice
+from ..registry.errors import UnknownChoice, printable
 from .evidence import (
     Items,
     Missing,
@@ -28,7 +28,7 @@ from .evidence import (
     run_labels,
     runs_of,
 )
-from .figures import change, number, p_value
+from .figures import change, named, number, p_value
 from .statistics import holm, permutations_for
 from .suite import Better
 
@@ -63,6 +63,8 @@ class CheckResult:
         n: how many items the value rests on.
         low, high: the interval of the value, where one is known.
         unit: of the value and the baseline.
+        nth: which of the checks was judged, from 0: one check has a result for each dataset and index.
+        line: where the check stands in its file; None where that is not known.
     """
 
     metric: str
@@ -79,6 +81,14 @@ class CheckResult:
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    nth: int = 0
+    line: int | None = None
+
+    @property
+    def told(self) -> str:
+        """The check and its reason in one line: ``METRIC (LABELS): REASON``."""
+        labels = f" ({named(self.labels)})" if self.labels else ""
+        return f"{printable(self.metric)}{labels}: {printable(self.reason, 500)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -96,6 +106,7 @@ class CheckResult:
             "n": self.n,
             "low": self.low,
             "high": self.high,
+            "line": self.line,
         }
 
 
@@ -119,6 +130,10 @@ class Verdict:
         counted = Counter(check.outcome for check in self.checks)
         return {outcome: counted[outcome] for outcome in Outcome}
 
+    def of(self, outcome: Outcome) -> tuple[CheckResult, ...]:
+        """Return the checks that came to an outcome."""
+        return tuple(check for check in self.checks if check.outcome is outcome)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {
@@ -126,6 +141,8 @@ class Verdict:
             "baseline": self.baseline,
             "passed": self.passed,
             "counts": {str(outcome): count for outcome, count in self.counts.items()},
+            "failures": [check.told for check in self.of(Outcome.FAILED)],
+            "warnings": [check.told for check in self.of(Outcome.WARNED)],
             "checks": [check.to_dict() for check in self.checks],
         }
 
@@ -156,23 +173,49 @@ def judge(
     Raises:
         UnknownChoice: a check of a suite or metric that does not exist.
     """
-    cases = [case for check in checks for case in _cases(check, suites, candidate, baseline, items)]
-    return tuple(_judged(case) for case in _tested(cases, rng))
+    return tuple(_judged(case) for case in examine(checks, suites, candidate, baseline, items, rng))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
-    """A check on one dataset, and what was found for it."""
+class Case:
+    """A check on one dataset, and what was found for it, before it is judged.
+
+    Attributes:
+        nth: which of the checks, from 0.
+        labels: of the measure, as in ``CheckResult``.
+        run: the candidate's; None where none is meant.
+        reference: the baseline's value; None where the check does not compare.
+        pairs: the items that both versions scored; None where they are not tested.
+        untested: why they are not, where the check compares.
+        p: that the loss is chance, adjusted for the other tests.
+        detectable: the smallest loss that the test would find; None where there is no test.
+    """
 
     check: Check
+    nth: int = 0
     metric: Metric
     labels: Mapping[str, str]
     measure: MeasureRecord | Missing
+    run: RunRecord | None = None
     reference: Reference | Missing | None = None
     pairs: Pairs | None = None
     untested: str = ""
     p: float | None = None
     detectable: float | None = None
+
+
+def examine(
+    checks: Sequence[Check],
+    suites: Mapping[str, Suite],
+    candidate: Sequence[RunRecord],
+    baseline: Sequence[RunRecord],
+    items: Items,
+    rng: np.random.Generator,
+) -> tuple[Case, ...]:
+    """Return what ``judge`` judges: for each check and dataset the value, its counterpart, their test."""
+    found = (_cases(check, suites, candidate, baseline, items) for check in checks)
+    cases = [replace(case, nth=nth) for nth, own in enumerate(found) for case in own]
+    return tuple(_tested(cases, rng))
 
 
 def _cases(
@@ -181,7 +224,7 @@ def _cases(
     candidate: Sequence[RunRecord],
     baseline: Sequence[RunRecord],
     items: Items,
-) -> list[_Case]:
+) -> list[Case]:
     if check.suite not in suites:
         raise UnknownChoice("suite", check.suite, suites)
     suite = suites[check.suite]
@@ -190,7 +233,7 @@ def _cases(
         raise UnknownChoice(f"metric of {suite.name}", check.name, [m.name for m in suite.metrics])
     runs = runs_of(check, suite, candidate)
     if isinstance(runs, Missing):
-        return [_Case(check=check, metric=metric, labels=check.labels, measure=runs)]
+        return [Case(check=check, metric=metric, labels=check.labels, measure=runs)]
     return [_case(check, suite, metric, run, baseline, items) for run in runs]
 
 
@@ -201,10 +244,10 @@ def _case(
     run: RunRecord,
     baseline: Sequence[RunRecord],
     items: Items,
-) -> _Case:
+) -> Case:
     measure = measure_of(run, check, metric)
     labels = dict(check.labels if isinstance(measure, Missing) else measure.labels) | run_labels(run, suite)
-    case = _Case(check=check, metric=metric, labels=labels, measure=measure)
+    case = Case(check=check, metric=metric, labels=labels, measure=measure, run=run)
     if check.tolerance is None or isinstance(measure, Missing):
         return case
     reference = reference_of(run, measure, suite, baseline)
@@ -217,7 +260,7 @@ def _case(
     return replace(case, pairs=pairs)
 
 
-def _tested(cases: Sequence[_Case], rng: np.random.Generator) -> list[_Case]:
+def _tested(cases: Sequence[Case], rng: np.random.Generator) -> list[Case]:
     """Return the cases with their adjusted p-values, where a test can say anything.
 
     Holm multiplies p by up to the number of tests. A test that could not come below its alpha
@@ -229,7 +272,7 @@ def _tested(cases: Sequence[_Case], rng: np.random.Generator) -> list[_Case]:
     return [case if case.p is None else replace(case, p=float(next(adjusted))) for case in cases]
 
 
-def _tried(case: _Case, tests: int, rng: np.random.Generator) -> _Case:
+def _tried(case: Case, tests: int, rng: np.random.Generator) -> Case:
     if case.pairs is None:
         return case
     alpha = case.check.alpha
@@ -246,20 +289,22 @@ def _worse(metric: Metric) -> Literal["lower", "higher"]:
     return "higher" if metric.better is Better.LOWER else "lower"
 
 
-def _judged(case: _Case) -> CheckResult:
+def _judged(case: Case) -> CheckResult:
     check, measure, reference = case.check, case.measure, case.reference
     result = CheckResult(
         metric=check.metric,
         labels=case.labels,
         value=None,
         baseline=reference.value if isinstance(reference, Reference) else None,
-        bound=_bound(check),
+        bound=asked(check),
         outcome=Outcome.PASSED,
         reason="",
         severity=check.severity,
         p_value=case.p,
         detectable=case.detectable,
         unit=case.metric.unit,
+        nth=case.nth,
+        line=check.line,
     )
     if isinstance(measure, Missing):
         outcome = Outcome.SKIPPED if check.on_missing == "skip" else _fault(check)
@@ -291,7 +336,7 @@ def _broken_bounds(check: Check, metric: Metric, value: float) -> list[str]:
     return broken
 
 
-def _against(case: _Case, value: float, reference: Reference | Missing) -> tuple[bool, str]:
+def _against(case: Case, value: float, reference: Reference | Missing) -> tuple[bool, str]:
     """Return whether the comparison with the baseline fails, and what is to say about it."""
     check, unit = case.check, case.metric.unit
     if isinstance(reference, Missing):
@@ -314,7 +359,7 @@ def _against(case: _Case, value: float, reference: Reference | Missing) -> tuple
     return False, f"{told}, not significant at {check.alpha:g}{_seen(case)}"
 
 
-def _seen(case: _Case) -> str:
+def _seen(case: Case) -> str:
     """Return how large a loss had to be to be found, where a test was made."""
     if case.detectable is None:
         return ""
@@ -322,8 +367,9 @@ def _seen(case: _Case) -> str:
     return f"; can see a {loss} of {number(case.detectable, case.metric.unit)}"
 
 
-def _bound(check: Check) -> str:
-    asked = (
+def asked(check: Check) -> str:
+    """Return what a check asks for, for people: ``>= 0.8 and drop <= 0.01``."""
+    bounds = (
         (">=", check.min),
         ("<=", check.max),
         ("drop <=", check.max_drop),
@@ -331,6 +377,6 @@ def _bound(check: Check) -> str:
     )
     return " and ".join(
         f"{sign} {bound:.6g}" if isinstance(bound, float | int) else f"{sign} {bound}"
-        for sign, bound in asked
+        for sign, bound in bounds
         if bound is not None
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ..registry.builtin import is_builtin
 from ..registry.errors import AliasNotFound, ConfigError, UsageError, printable
 from ..registry.types import VerdictRecord
+from .baselines import PRODUCTION
+from .config import doubts
 from .discovery import left_out
 from .gate import Verdict, judge
 from .runner import discover, evaluate, params_of
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from ..registry.types import Diff, IndexState, Progress, RunRecord, Version
     from .config import Config
 
-DEFAULT_BASELINE = "production"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
@@ -32,6 +32,7 @@ class GateResult:
         runs, baseline_runs: what was measured of the version and of its baseline.
         diff: what changed from the baseline; None without one.
         indexes: those of the embedding, with their state.
+        doubts: what the configuration says and hardly means.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class GateResult:
     baseline_runs: tuple[RunRecord, ...]
     diff: Diff | None
     indexes: tuple[IndexState, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def gate(
@@ -69,37 +71,13 @@ def gate(
     """
     import numpy as np
 
-    if baseline is not None and no_baseline:
-        raise UsageError("give a baseline, or say that there is none: not both")
-    settings = _loaded(config)
-    checks = settings.require_gates()
-    suites = discover()
-    params = params_of(settings)
-    _require_suites(settings)
-    version = registry.resolve(ref)
-    base = None if no_baseline else _baseline(registry, version, baseline)
-    names = [name for name in suites if any(check.suite == name for check in checks)]
-    # What is built in is judged by those checks only that name it: else a gate would go on with easier
-    # questions when a dataset is removed.
-    builtin: dict[str, list[str]] = {}
-    for check in checks:
-        if is_builtin(dataset := check.labels.get("dataset", "")):
-            builtin.setdefault(check.suite, []).append(dataset)
-
-    def measured(of: Version, against: Version | None, chosen: Sequence[str]) -> tuple[RunRecord, ...]:
-        return evaluate(
-            registry, of.ref, suites=chosen, baseline=against.ref if against else None,
-            params=params, seed=seed, builtin=builtin, progress=progress,
-        )  # fmt: skip
-
-    runs = measured(version, base, names)
-    compared = [name for name in names if Need.BASELINE not in suites[name].needs]
-    baseline_runs = measured(base, None, compared) if base and compared else ()
-    verdict = Verdict(
-        ref=version.ref,
-        baseline=base.ref if base else None,
-        checks=judge(checks, suites, runs, baseline_runs, registry.stored_table, np.random.default_rng(seed)),
+    asked = ask(registry, ref, config, baseline=baseline, no_baseline=no_baseline)
+    runs, baseline_runs = asked.runs(registry, seed=seed, progress=progress)
+    version, base, checks = asked.version, asked.baseline, asked.config.gates
+    judged = judge(
+        checks, discover(), runs, baseline_runs, registry.stored_table, np.random.default_rng(seed)
     )
+    verdict = Verdict(ref=version.ref, baseline=base.ref if base else None, checks=judged)
     registry.record_verdict(
         VerdictRecord(
             version=version.ref,
@@ -107,7 +85,7 @@ def gate(
             baseline=base.ref if base else None,
             baseline_digest=base.digest if base else None,
             passed=verdict.passed,
-            config_digest=settings.digest,
+            config_digest=asked.config.digest,
             checks=tuple(check.to_dict() for check in verdict.checks),
         )
     )
@@ -117,7 +95,78 @@ def gate(
         baseline_runs=baseline_runs,
         diff=registry.diff(base.ref, version.ref) if base else None,
         indexes=tuple(i for i in registry.indexes() if i.tracks.startswith(f"{version.name}@")),
+        doubts=doubts(asked.config, discover()),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a gate is asked: checks that can be, of versions that are there."""
+
+    config: Config
+    version: Version
+    baseline: Version | None
+
+    def runs(
+        self,
+        registry: Registry,
+        *,
+        seed: int = 0,
+        recorded: bool = False,
+        progress: Progress | None = None,
+    ) -> tuple[tuple[RunRecord, ...], tuple[RunRecord, ...]]:
+        """Return the runs that the checks need, of the version and of its baseline.
+
+        Args:
+            registry: where the versions are.
+            seed: of every random choice.
+            recorded: measure nothing: what was not measured before is skipped.
+            progress: told which run is being done.
+        """
+        suites, checks, params = discover(), self.config.gates, params_of(self.config)
+        names = [name for name in suites if any(check.suite == name for check in checks)]
+        # What is built in is judged by those checks only that name it: else a gate would go on with easier
+        # questions when a dataset is removed.
+        builtin: dict[str, list[str]] = {}
+        for check in checks:
+            if is_builtin(dataset := check.labels.get("dataset", "")):
+                builtin.setdefault(check.suite, []).append(dataset)
+
+        def measured(of: Version, against: Version | None, chosen: Sequence[str]) -> tuple[RunRecord, ...]:
+            return evaluate(
+                registry, of.ref, suites=chosen, baseline=against.ref if against else None,
+                params=params, seed=seed, recorded=recorded, builtin=builtin, progress=progress,
+            )  # fmt: skip
+
+        compared = [name for name in names if Need.BASELINE not in suites[name].needs]
+        runs = measured(self.version, self.baseline, names)
+        return runs, measured(self.baseline, None, compared) if self.baseline and compared else ()
+
+
+def ask(
+    registry: Registry,
+    ref: str,
+    config: Config | Path | str | None,
+    *,
+    baseline: str | None = None,
+    no_baseline: bool = False,
+) -> Asked:
+    """Find what a gate is about, before anything is measured; see ``gate``.
+
+    Raises:
+        ConfigError: there is no configuration, it has no checks, or one that cannot be.
+        NotFound: no such version.
+        UsageError: a baseline and none.
+    """
+    if baseline is not None and no_baseline:
+        raise UsageError("give a baseline, or say that there is none: not both")
+    settings = _loaded(config)
+    settings.require_gates()
+    params_of(settings)
+    _require_suites(settings)
+    version = registry.resolve(ref)
+    base = None if no_baseline else _baseline(registry, version, baseline)
+    return Asked(config=settings, version=version, baseline=base)
 
 
 def _require_suites(config: Config) -> None:
@@ -146,7 +195,7 @@ def _baseline(registry: Registry, version: Version, asked: str | None) -> Versio
     if asked is not None:
         return registry.resolve(asked)
     try:
-        found = registry.resolve(f"{version.name}@{DEFAULT_BASELINE}")
+        found = registry.resolve(f"{version.name}@{PRODUCTION}")
     except AliasNotFound:
         return None
     return found if found.number != version.number else None

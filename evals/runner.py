@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from .subject import DatasetTable, Subject
 
 
+#: Why a run is skipped where nothing is to be measured.
+UNMEASURED = "not measured yet"
+
+
 def suite_named(name: str) -> Suite:
     """Return a suite by name.
 
@@ -183,6 +187,7 @@ class Session:
     seed: int = 0
     confidence: float = CONFIDENCE
     force: bool = False
+    recorded: bool = False
     queries: int | None = None
     neighbors: str = EXACT
     progress: Progress | None = None
@@ -235,6 +240,7 @@ def evaluate(
     queries: int | None = None,
     neighbors: str = EXACT,
     force: bool = False,
+    recorded: bool = False,
     builtin: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
 ) -> tuple[RunRecord, ...]:
@@ -255,6 +261,7 @@ def evaluate(
         neighbors: how those of a large table are found: ``exact``, or ``approx`` by an index, whose recall
             widens the intervals; by default of all rows then. Such runs are not compared with exact ones.
         force: measure again what was measured before.
+        recorded: measure nothing, and write nothing down: what was not measured before is skipped.
         builtin: names of built-in datasets by suite: these are run on besides, and no built-in one in place
             of what the registry lacks.
         progress: told which run is being done.
@@ -274,6 +281,7 @@ def evaluate(
         seed=seed,
         confidence=confidence,
         force=force,
+        recorded=recorded,
         queries=queries,
         neighbors=neighbors,
         progress=progress,
@@ -457,6 +465,9 @@ def run(session: Session, planned: Plan, version: Version, baseline: Version | N
         return record
     record = replace(record, cache_key=cache_key(record, planned.index.digests if planned.index else ()))
     kept = None if session.force else session.registry.cached_run(record)
+    if session.recorded:
+        unmeasured = replace(record, status="skipped", reason=UNMEASURED)
+        return unmeasured if kept is None else _renamed(kept, record)
     if kept is not None:
         return _read_back(session.registry, kept, record)
     record, items = measure(planned, record, lambda: session.about(planned, version, base))
@@ -533,10 +544,12 @@ def cache_key(record: RunRecord, build: Sequence[str] = ()) -> str:
 
 def _read_back(registry: Registry, kept: RunRecord, asked: RunRecord) -> RunRecord:
     """Return a kept run under the names that were asked for: other versions may hold the same bytes."""
-    own = replace(kept, id=None, version=asked.version, baseline=asked.baseline, dataset=asked.dataset)
-    if replace(own, id=kept.id) == kept:
-        return kept.as_cached()
-    return registry.record(own).as_cached()
+    own = _renamed(kept, asked)
+    return own if own == kept.as_cached() else registry.record(replace(own, id=None)).as_cached()
+
+
+def _renamed(kept: RunRecord, asked: RunRecord) -> RunRecord:
+    return replace(kept, version=asked.version, baseline=asked.baseline, dataset=asked.dataset, cached=True)
 
 
 def measure(

@@ -199,7 +199,8 @@ class Suite:
 
     def metric(self, name: str) -> Metric | None:
         """Return the declared metric that ``name`` (with or without its k filled in) means."""
-        return next((m for m in self.metrics if m.matches(name) or m.name == name), None)
+        plain = re.sub(r"@\d+\b", "@k", name)
+        return next((m for m in self.metrics if m.name in (plain, name)), None)
 
     @property
     def dataset_kind(self) -> str | None:

@@ -127,6 +127,14 @@ def gensim_data() -> Path:
     return package_file("gensim", "gensim/test/test_data")
 
 
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the registry of ``releases.release``, to be copied by who changes it."""
+    from .releases import release
+
+    return release(tmp_path_factory.mktemp("releases"))
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """An empty registry."""

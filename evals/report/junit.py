@@ -1,6 +1,7 @@
 """JUnit XML, which every CI shows: one test case per check.
 
-A warning is a case that passed and says so in its output: JUnit has no word for it.
+JUnit has no word for a warning. It is a case that passed, with a property ``outcome`` and an output that say
+so; the output of the whole lists all of them, for viewers that hide what passed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from ...registry.errors import printable
 from ..figures import named, number
+from ..gate import Outcome
 from . import headline
 
 if TYPE_CHECKING:
@@ -35,10 +37,14 @@ def junit(verdict: Verdict, *, generated: datetime | None = None) -> str:
     if generated is not None:
         suite.set("timestamp", generated.strftime("%Y-%m-%dT%H:%M:%S"))
     properties = ET.SubElement(suite, "properties")
-    for name, value in (("baseline", verdict.baseline or ""), ("verdict", headline(verdict))):
+    told = {"baseline": verdict.baseline or "", "verdict": headline(verdict), "warnings": counts["warned"]}
+    for name, value in told.items():
         ET.SubElement(properties, "property", name=name, value=_text(value))
     for check in verdict.checks:
         _case(suite, check)
+    if warned := verdict.of(Outcome.WARNED):
+        lines = (f"warning: {check.told}" for check in warned)
+        ET.SubElement(suite, "system-out").text = "\n".join(map(_text, lines))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
 
@@ -57,9 +63,12 @@ def _case(suite: ET.Element, check: CheckResult) -> None:
         failure.text = _details(check)
     elif check.outcome == "skipped":
         ET.SubElement(case, "skipped", message=_text(check.reason))
+    elif check.outcome == "warned":
+        properties = ET.SubElement(case, "properties")
+        ET.SubElement(properties, "property", name="outcome", value="warning")
+        ET.SubElement(case, "system-out").text = _text(f"warning: {check.reason}")
     else:
-        warned = "warning: " if check.outcome == "warned" else ""
-        ET.SubElement(case, "system-out").text = _text(warned + check.reason)
+        ET.SubElement(case, "system-out").text = _text(check.reason)
 
 
 def _details(check: CheckResult) -> str:

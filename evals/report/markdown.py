@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING
 
 from ...registry.errors import printable
 from ..figures import change, interval, named, number
-from . import SIGNS, headline, remarkable
+from ..gate import Outcome
+from . import SIGNS, headline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..gate import CheckResult, Verdict
+
+#: What stands over the checks of an outcome, in this order; failures come first, under the answer itself.
+_HEADINGS = {
+    Outcome.FAILED: "",
+    Outcome.WARNED: "**Warnings**, which fail nothing:",
+    Outcome.SKIPPED: "**Skipped**, so nothing is known of:",
+}
 
 #: What would begin markup, HTML, a table cell or a formula.
 _SPECIAL = re.compile(r"[&<|`*\[~\\$#!]|(?<![^\W_])_|_(?![^\W_])")
@@ -20,7 +30,8 @@ def markdown(verdict: Verdict) -> str:
     """Return the verdict as Markdown: the answer as a heading, the reasons, a table of the checks."""
     word = "passed" if verdict.passed else "failed"
     lines = [f"## {SIGNS[word]} {escape(headline(verdict))}", ""]
-    lines += [f"- {SIGNS[c.outcome]} {_title(c)}: {escape(c.reason)}" for c in remarkable(verdict)]
+    for outcome, heading in _HEADINGS.items():
+        lines += _reasons(heading, verdict.of(outcome))
     if verdict.checks:
         lines += [
             "",
@@ -29,6 +40,12 @@ def markdown(verdict: Verdict) -> str:
         ]
         lines += [f"| {' | '.join(_cells(check))} |" for check in verdict.checks]
     return "\n".join(lines) + "\n"
+
+
+def _reasons(heading: str, checks: Sequence[CheckResult]) -> list[str]:
+    """Return the checks of one outcome with their reasons; a heading sets them apart from the failures."""
+    told = [f"- {SIGNS[c.outcome]} {_title(c)}: {escape(c.reason)}" for c in checks]
+    return ["", heading, "", *told] if told and heading else told
 
 
 def escape(text: str) -> str:

@@ -14,6 +14,7 @@ from embreg.evals.config import (
     Config,
     Tolerance,
     check_against,
+    doubts,
     find_config,
     load_config,
 )
@@ -321,3 +322,39 @@ class TestAgainstSuites:
         assert told in caught.value.message
         assert caught.value.hint == hint
         assert ": line " in caught.value.message
+
+
+class TestDoubts:
+    """What is allowed and hardly meant: a line for each, and no error."""
+
+    @pytest.mark.parametrize(
+        ("gate", "told"),
+        [
+            ("metric='knn.purity@10'\nmax=0.9", "max alone on a metric that is better higher"),
+            ("metric='knn.skew'\nmin=0.9", "min alone on a metric that is better lower"),
+            ("metric='knn.purity@10'\nmin=0", "min = 0 is the least it can be: nothing falls below"),
+            ("metric='knn.lid'\nmin=0", "min = 0 is the least it can be: nothing falls below"),
+            ("metric='knn.purity@10'\nmax=1", "max = 1 is the most it can be: nothing rises above"),
+        ],
+    )  # fmt: skip
+    def test_are_told_with_their_line(self, tmp_path: Path, gate: str, told: str) -> None:
+        config = load(tmp_path, f"\n[[gates]]\n{gate}")
+        check_against(config, SUITES)
+        (doubt,) = doubts(config, SUITES)
+        metric = config.gates[0].metric
+        assert doubt.partition(": did you mean")[0] == f"{tmp_path / 'embreg.toml'}: line 2: {metric}: {told}"
+
+    @pytest.mark.parametrize(
+        "gate",
+        [
+            "metric='knn.purity@10'\nmin=0.5",
+            "metric='knn.purity@10'\nmin=0.5\nmax=0.99",
+            "metric='knn.purity@10'\nmax=0.99\nmax_drop=0.1",
+            "metric='knn.skew'\nmax=3",
+            "metric='knn.lid'\nmax=3",
+            "metric='drift.overlap@10'\nmin=1",
+            "metric='theirs.any'\nmax=1",
+        ],
+    )
+    def test_are_not_seen_where_there_are_none(self, tmp_path: Path, gate: str) -> None:
+        assert doubts(load(tmp_path, f"[[gates]]\n{gate}"), SUITES) == ()

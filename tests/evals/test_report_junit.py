@@ -43,8 +43,22 @@ def test_counts_and_cases() -> None:
     assert suite.get("timestamp") == "2026-01-02T00:00:00"
     cases = suite.findall("testcase")
     children = [[child.tag for child in case] for case in cases]
-    assert children == [["failure"], ["system-out"], ["system-out"], ["skipped"], ["failure"]]
+    warned = ["properties", "system-out"]
+    assert children == [["failure"], ["system-out"], warned, ["skipped"], ["failure"]]
     assert cases[2].findtext("system-out") == "warning: .500 is below 0.6"
+
+
+def test_warnings_stand_apart_from_failures() -> None:
+    suite = parse(verdict("failed", "warned", "passed", "warned")).find("testsuite")
+    assert suite is not None
+    properties = {p.get("name"): p.get("value") for p in suite.findall("properties/property")}
+    assert properties["warnings"] == "2"
+    line = "warning: knn.purity@10 (group=total): .500 is below 0.6"
+    assert suite.findtext("system-out") == f"{line}\n{line}"
+    outcomes = [case.find("properties/property") for case in suite.findall("testcase")]
+    assert [None if p is None else p.get("value") for p in outcomes] == [None, "warning", None, "warning"]
+    assert [child.tag for child in suite][-1] == "system-out"
+    assert parse(verdict("failed", "passed")).find("testsuite/system-out") is None
 
 
 def test_a_failure_says_why() -> None:

@@ -30,6 +30,21 @@ def test_reads_from_top_to_bottom() -> None:
     assert markdown(VERDICT).endswith("|\n")
 
 
+def test_warnings_stand_apart_from_failures() -> None:
+    outcomes = (Outcome.WARNED, Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED)
+    checks = tuple(replace(CHECK, outcome=outcome, reason=str(outcome)) for outcome in outcomes)
+    lines = markdown(Verdict(ref="e@2", baseline="e@1", checks=checks)).splitlines()
+    assert lines[2] == "- ✗ `knn.purity_all@10` group=total: failed"
+    assert lines[3:7] == [
+        "",
+        "**Warnings**, which fail nothing:",
+        "",
+        "- ! `knn.purity_all@10` group=total: warned",
+    ]
+    assert lines[8] == "**Skipped**, so nothing is known of:"
+    assert "**Skipped**" not in markdown(VERDICT) and "**Warnings**" not in markdown(VERDICT)
+
+
 def test_passing_and_empty() -> None:
     text = markdown(Verdict(ref="e@2", baseline=None, checks=(PASSED,)))
     assert text.startswith("## ✓ e@2 passes: 1 of 1 checks passed\n\n\n|")
