@@ -227,6 +227,7 @@ def apply(
     options: Options | None = None,
     dest_format: str | None = None,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Applied:
     """Transform a file of vectors as a derived version was made, and write it; queries go this way.
 
@@ -239,6 +240,7 @@ def apply(
         options: ids, columns and the like of ``source``.
         dest_format: of ``dest``, if not told from its suffix.
         overwrite: whether ``dest`` may be replaced.
+        progress: told how many rows are transformed.
 
     Raises:
         InputError: the vectors are of another width than the transform takes.
@@ -256,6 +258,8 @@ def apply(
         for batch in opened.batches():
             yield replace(batch, vectors=transform.apply(batch.vectors, first))
             first += len(batch.vectors)
+            if progress is not None:
+                progress("rows", first, opened.rows)
             left_out.update(batch.attributes.schema.names if batch.attributes is not None else ())
 
     table = EmbeddingTable.collect(transformed())

@@ -74,10 +74,11 @@ def side_by_side(
         if isinstance(lined, Missing):
             left_out.append(LeftOut(suite=topic.suite, dataset=topic.dataset, reason=lined.reason))
             continue
-        drafts = list(_drafts(lined, items))
+        drafts = list(_drafts(lined))
         kept = _at_a_glance(drafts) if glance else drafts
         more += len(drafts) - len(kept)
-        found += kept
+        opened = _once(items)
+        found += kept if lined.against else [_against_first(draft, lined, opened) for draft in kept]
         verdicts += _verdicts(lined)
     rows, tests = _tested(found, rng, alpha)
     return Comparison(
@@ -94,10 +95,11 @@ def side_by_side(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A row before its tests: the labels of its measures, and the pairs of each version to test."""
+    """A row before its tests: its measures in the order of versions, and the pairs of each to test."""
 
     row: Row
     labels: Mapping[str, str]
+    measures: tuple[MeasureRecord | Missing, ...]
     metric: Metric | None
     pairs: dict[int, Pairs]
 
@@ -108,17 +110,16 @@ def _verdicts(lined: Lined) -> Iterator[Spoken]:
             yield Spoken(suite=run.suite, ref=ref, verdict=run.verdict)
 
 
-def _drafts(lined: Lined, items: Items) -> Iterator[_Draft]:
+def _drafts(lined: Lined) -> Iterator[_Draft]:
     """Yield the rows of one suite on one dataset: those of the first run, then what others have besides."""
-    done = [run for run in lined.runs.values() if not isinstance(run, Missing)]
+    known = {ref: _by_key(run) for ref, run in lined.runs.items()}
     keys: dict[_Key, MeasureRecord] = {}
-    for run in done:
-        for measure in run.measures:
-            keys.setdefault(_key(measure), measure)
-    kept = _once(items)
+    for own in known.values():
+        for key, measure in own.items():
+            keys.setdefault(key, measure)
     for key, measure in keys.items():
         metric = lined.suite.metric(measure.metric) if lined.suite else None
-        found = {ref: _measure(run, key) for ref, run in lined.runs.items()}
+        found = {ref: known[ref].get(key) or _absence(run, key) for ref, run in lined.runs.items()}
         cells = tuple(_cell(ref, lined.runs[ref], own) for ref, own in found.items())
         row = Row(
             suite=lined.topic.suite,
@@ -129,8 +130,9 @@ def _drafts(lined: Lined, items: Items) -> Iterator[_Draft]:
             better=str(metric.better if metric else Better.NEITHER),
             cells=cells,
         )
-        draft = _Draft(row=row, labels=measure.labels, metric=metric, pairs={})
-        yield draft if lined.against else _against_first(draft, lined, kept)
+        yield _Draft(
+            row=row, labels=measure.labels, measures=tuple(found.values()), metric=metric, pairs={}
+        )  # fmt: skip
 
 
 def _once(items: Items) -> Items:
@@ -149,12 +151,17 @@ def _key(measure: MeasureRecord) -> _Key:
     return measure.metric, frozenset(measure.labels.items())
 
 
-def _measure(run: RunRecord | Missing, key: _Key) -> MeasureRecord | Missing:
+def _by_key(run: RunRecord | Missing) -> dict[_Key, MeasureRecord]:
+    found: dict[_Key, MeasureRecord] = {}
+    for measure in () if isinstance(run, Missing) else run.measures:
+        found.setdefault(_key(measure), measure)
+    return found
+
+
+def _absence(run: RunRecord | Missing, key: _Key) -> Missing:
+    """Return why a version has no such measure."""
     if isinstance(run, Missing):
         return run
-    same = [measure for measure in run.measures if _key(measure) == key]
-    if same:
-        return same[0]
     metric, labels = key
     for absent in run.absent:
         theirs = frozenset((absent.get("labels") or {}).items())
@@ -183,7 +190,7 @@ def _against_first(draft: _Draft, lined: Lined, items: Items) -> _Draft:
             continue
         cell = replace(cell, change=cell.value - first.value, mark=Mark.UNTESTED)
         cell = replace(cell, judged=_judged(cell, draft.metric))
-        paired = _pairs(draft, cell, first, lined, items)
+        paired = _pairs(draft, i, lined, items)
         if isinstance(paired, Missing):
             cells.append(replace(cell, reason=paired.reason))
             continue
@@ -192,13 +199,13 @@ def _against_first(draft: _Draft, lined: Lined, items: Items) -> _Draft:
     return replace(draft, row=replace(draft.row, cells=tuple(cells)), pairs=pairs)
 
 
-def _pairs(draft: _Draft, cell: Cell, first: Cell, lined: Lined, items: Items) -> Pairs | Missing:
+def _pairs(draft: _Draft, i: int, lined: Lined, items: Items) -> Pairs | Missing:
+    first, cell, measure = draft.row.cells[0], draft.row.cells[i], draft.measures[i]
     new, old = lined.runs[cell.ref], lined.runs[first.ref]
     if draft.metric is None:
         return Missing(f"there is no suite '{printable(lined.topic.suite, 60)}' any more")
     if isinstance(new, Missing) or isinstance(old, Missing) or first.value is None:
         return Missing("nothing to compare")
-    measure = _measure(new, (draft.row.metric, frozenset(draft.labels.items())))
     if isinstance(measure, Missing):
         return measure
     return pairs_of(new, measure, Reference(value=first.value, run=old), draft.metric, items)

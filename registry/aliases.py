@@ -157,21 +157,19 @@ def history(session: Session, name: str, alias: str | None) -> tuple[PastMove, .
     query = select(AliasMoveRow).where(AliasMoveRow.embedding_id == embedding.id)
     if alias is not None:
         query = query.where(AliasMoveRow.name == alias)
+    own = select(VersionRow.id, VersionRow.number).where(VersionRow.embedding_id == embedding.id)
+    refs: dict[int | None, str] = {number: f"{name}@{at}" for number, at in session.execute(own)}
     return tuple(
         PastMove(
             alias=row.name,
-            old=_ref_by_id(session, row.from_id),
-            new=_ref_by_id(session, row.to_id),
+            old=refs.get(row.from_id),
+            new=refs.get(row.to_id),
             at=row.at,
             actor=row.actor,
             reason=row.reason,
         )
         for row in session.scalars(query.order_by(AliasMoveRow.id))
     )
-
-
-def _ref_by_id(session: Session, version_id: int | None) -> str | None:
-    return None if version_id is None else catalog.ref_of(session.get_one(VersionRow, version_id))
 
 
 def resolve_at(session: Session, ref: Ref, at: datetime) -> VersionRow:

@@ -111,6 +111,16 @@ def present_derived(session: Session, derivation: DerivationRow) -> DerivedRow |
     return session.scalar(query.order_by(VersionRow.number.desc()).limit(1))
 
 
+def _origin(session: Session, row: Judgeable) -> VersionRow | None:
+    """Return the version that a dependent was made from; None where none is left."""
+    if isinstance(row, ExternalRow):
+        return row.basis
+    if isinstance(row, IndexRow):
+        return present_build(session, row).version
+    derived = present_derived(session, row)
+    return None if derived is None else derived.parent
+
+
 def _basis(session: Session, row: Judgeable) -> _Basis | None:
     from .diff import ANY_TYPE, Traits
 
@@ -208,21 +218,22 @@ def _named(row: Judgeable) -> tuple[str, str]:
     return ("index" if isinstance(row, IndexRow) else "external"), row.name
 
 
-def everything(session: Session) -> tuple[Dependent, ...]:
-    """Return every dependent: indexes, derived embeddings, what is outside; each kind by name."""
-    found = [to_dependent(session, row) for kind in _JUDGED for row in session.scalars(select(kind))]
+def everything(session: Session, *, stale: bool = False) -> tuple[Dependent, ...]:
+    """Return every dependent, or those that are stale: indexes, derived, what is outside; each by name."""
+    queries = [select(kind).where(kind.state != "fresh") if stale else select(kind) for kind in _JUDGED]
+    found = [to_dependent(session, row) for query in queries for row in session.scalars(query)]
     return tuple(sorted(found, key=lambda d: (_KINDS.index(d.kind), d.name)))
 
 
 def to_dependent(session: Session, row: Judgeable) -> Dependent:
     """Return the value of a dependent of any kind."""
     kind, name = _named(row)
-    basis = _basis(session, row)
+    origin = _origin(session, row)
     return Dependent(
         kind=kind,
         name=name,
         tracks=f"{row.embedding.name}@{row.tracks}",
-        built_from=catalog.ref_of(basis.version) if basis is not None else None,
+        built_from=catalog.ref_of(origin) if origin is not None else None,
         tracked=catalog.ref_of(row.tracked) if row.tracked is not None else None,
         state=row.state,
         relation=Relation(row.relation) if row.relation else None,

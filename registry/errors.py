@@ -38,6 +38,8 @@ def printable(text: str, limit: int = 200) -> str:
     """
     if len(text) > limit:
         text = text[: limit - 1] + "…"
+    if text.isprintable():  # as nearly all are, and there are many
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

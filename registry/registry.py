@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from .derivations import Followed, Origin
     from .lineage import Lineage
     from .outcomes import Exported
+    from .overview import Made, RunHead
     from .records import Arrays, Artifacts
     from .serving import PresentBuild
+    from .state import State
     from .tables import EmbeddingTable
     from .types import (
         AddedDataset,
@@ -309,6 +311,13 @@ class Registry:
 
         return records.get_arrays(self._home.blobs, digest)
 
+    def made(self) -> tuple[Made, ...]:
+        """Return which versions of the registry were computed from which others."""
+        from . import overview
+
+        with self._home.database.read() as session:
+            return overview.made(session)
+
     def lineage(self, ref: str | Ref) -> Lineage:
         """Return what a version came from and what came from it: versions, indexes, runs, aliases."""
         from . import lineage
@@ -345,7 +354,12 @@ class Registry:
         return compare(self.table(a), self.table(b), old_ref=a.ref, new_ref=b.ref)
 
     def log(
-        self, name: str | None = None, *, limit: int | None = None, since: datetime | int | None = None
+        self,
+        name: str | None = None,
+        *,
+        limit: int | None = None,
+        since: datetime | int | None = None,
+        until: int | None = None,
     ) -> tuple[Event, ...]:
         """Return the events, oldest first: all, those of one embedding, the last ``limit``.
 
@@ -353,10 +367,18 @@ class Registry:
             name: of an embedding.
             limit: at most so many, the newest.
             since: only those from a moment on (aware, or naive in UTC), or after the event of this id.
+            until: only those up to the event of this id.
         """
         after = _aware(since) if isinstance(since, datetime) else since
         with self._home.database.read() as session:
-            return catalog.events(session, name, limit, after)
+            return catalog.events(session, name, limit, after, until)
+
+    def last_events(self) -> dict[str, Event]:
+        """Return the newest event of every embedding that has one."""
+        from . import overview
+
+        with self._home.database.read() as session:
+            return overview.last_events(session)
 
     def count_events(self, name: str | None = None) -> int:
         """Return how many events there are, in all or of one embedding."""
@@ -370,17 +392,20 @@ class Registry:
         *,
         format: str | None = None,  # noqa: A002  as above
         overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> Exported:
-        """Write a version to a file in a foreign format, streamed.
+        """Write a version to a file in a foreign format, streamed; ``progress`` is told how far it is.
 
         Raises:
             InputError: the format cannot hold these ids, or the file is there already.
         """
         from .formats import write_table
         from .outcomes import Exported
+        from .watched import watched
 
         version = self.resolve(ref)
-        notes = write_table(self.table(version), Path(dest), format=format, overwrite=overwrite)
+        table = watched(self.table(version), progress)
+        notes = write_table(table, Path(dest), format=format, overwrite=overwrite)
         return Exported(version=version, path=str(dest), notes=notes)
 
     # -- aliases ------------------------------------------------------------------------------------------
@@ -454,6 +479,13 @@ class Registry:
         """Return the aliases of an embedding that move by promotion only."""
         with self._home.database.read() as session:
             return catalog.protected_aliases(session, name)
+
+    def protections(self) -> frozenset[str]:
+        """Return the aliases of all embeddings, as ``NAME@ALIAS``, that move by promotion only."""
+        from . import overview
+
+        with self._home.database.read() as session:
+            return overview.protected(session)
 
     def remove_alias(self, name: str, alias: str) -> AliasMove:
         """Remove an alias.
@@ -844,6 +876,27 @@ class Registry:
                 return records.runs_of(session, embedding=ref_or_name, suite=suite)
             return records.runs_of(session, version=ref_or_name, suite=suite)
 
+    def state(self) -> State:
+        """Return the registry at a glance: embeddings, their last verdicts, what is stale, what failed."""
+        from . import state
+
+        with self._home.database.read() as session:
+            return state.state(session)
+
+    def measured(self, name: str | None = None) -> tuple[str, ...]:
+        """Return which metrics (``SUITE.METRIC``) were measured, of one embedding or of any."""
+        from . import state
+
+        with self._home.database.read() as session:
+            return state.measured(session, name)
+
+    def run_heads(self, name: str | None = None) -> tuple[RunHead, ...]:
+        """Return what the runs of an embedding, or of all, are about: without their numbers, in one query."""
+        from . import overview
+
+        with self._home.database.read() as session:
+            return overview.run_heads(session, name)
+
     def run(self, number: int) -> RunRecord:
         """Return the run with this number.
 
@@ -869,6 +922,13 @@ class Registry:
         other = self.resolve(baseline).digest if baseline is not None else None
         with self._home.database.read() as session:
             return records.newest_verdict(session, digest, other)
+
+    def verdicts(self, name: str | None = None) -> tuple[VerdictRecord, ...]:
+        """Return the newest verdict of every version that has one, of one embedding or of all."""
+        from . import overview
+
+        with self._home.database.read() as session:
+            return overview.verdicts(session, name)
 
     def artifacts(self, version: Version) -> Artifacts:
         """Return the store of what is computed once for a version and shared between suites."""

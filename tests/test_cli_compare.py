@@ -77,7 +77,7 @@ class TestCompare:
         assert "analogies on google" in lines
         accuracy = next(line for line in lines if line.startswith("accuracy "))
         assert re.search(r"group=total .* -\.\d+ +▼ worse \*$", accuracy.rstrip())
-        assert next(line for line in lines if line.startswith("coverage")).rstrip().endswith("0   =")
+        assert next(line for line in lines if line.startswith("coverage")).split()[-2:] == ["0", "="]
         assert next(line for line in lines if line.startswith("skewness")).rstrip().endswith("worse")
         assert "▲ better, ▼ worse than words@1" in shown
         tests = re.search(r"after Holm over (\d+) tests?, n\.s\. not significant, else not tested", shown)
@@ -241,9 +241,11 @@ class TestItems:
 class TestMetrics:
     def test_versions_are_columns(self, shell: Shell) -> None:
         shown = shell("metrics", "words", "--metric", "hubness.skewness").splitlines()
-        assert shown[0].split() == ["metric", "labels", "words@1", "words@2"]
+        assert shown[0].split() == ["metric", "labels", "words@1", "words@2", "change"]
         values = [p["value"] for p in shell.json("metrics", "words", "--metric", "skewness")["series"]]
-        assert shown[2].split() == ["hubness.skewness", *(f"{v:.4g}" for v in values)]
+        assert shown[2].split()[:3] == ["hubness.skewness", *(f"{v:.4g}" for v in values)]
+        word = "worse" if values[1] > values[0] else "better"
+        assert shown[2].split()[-2:] == [{"worse": "▼", "better": "▲"}[word], word], "lower is better"
 
     def test_one_version_shows_its_intervals(self, shell: Shell) -> None:
         shown = shell("metrics", "words@1", "--metric", "analogies.accuracy", "--labels", "group=total")
@@ -278,9 +280,9 @@ class TestMetrics:
             shell("register", "t", "x.npy")
             shell("eval", f"t@{seed + 1}", "--suite", "hubness")
         wide = shell("metrics", "t", "--metric", "skewness").splitlines()
-        assert wide[0].split()[2:] == [f"t@{n}" for n in range(1, 9)]
+        assert wide[0].split()[2:-1] == [f"t@{n}" for n in range(1, 9)]
         narrow = shell("metrics", "t", "--metric", "skewness", width=60)
-        heads = narrow.splitlines()[0].split()[2:]
+        heads = narrow.splitlines()[0].split()[2:-1]
         assert heads == [f"t@{n}" for n in range(9 - len(heads), 9)]
         assert 1 <= len(heads) < 8
         assert f"{8 - len(heads)} earlier versions" in narrow
@@ -353,6 +355,15 @@ class TestNastyIds:
         for row in rows:
             assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for cell in row)
             assert not row[1].startswith("-")
+
+    def test_a_comparison_as_csv(self, nasty: Shell) -> None:
+        words = ("compare", "n@1", "n@2", "--suite", "hubness", "--suite", "neighbors")
+        rows = list(csv.DictReader(io.StringIO(nasty(*words, "--csv", "-"))))
+        told = nasty.json(*words)["rows"]
+        assert [row["ref"] for row in rows] == ["n@1", "n@2"] * len(told)
+        changes = [row["values"][1]["change"] for row in told]
+        assert [float(row["change"] or "nan") for row in rows[1::2]] == pytest.approx(changes, nan_ok=True)
+        assert "wrote c.csv" in nasty(*words, "--csv", "c.csv")
 
     def test_negative_numbers_stay_numbers(self, nasty: Shell) -> None:
         words = ("items", "n@1", "n@2", "--suite", "neighbors", "--sort", "top1_cosine", "--best", "99")

@@ -74,8 +74,10 @@ def test_importing_embreg_loads_nothing(folder: Path) -> None:
         (["alias", "list", "words"], {"embreg.registry.orm_runs"}),
         (["index", "list"], {"embreg.registry.orm_runs"}),
         (["db", "current"], set()),
+        ([], {"embreg.evals.suite"}),
+        (["--json"], DRAWN | {"embreg.evals.suite"}),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: (" ".join(value) or "embreg alone") if isinstance(value, list) else "",
 )
 def test_a_command_loads_what_it_needs(words: list[str], not_for_this: set[str], folder: Path) -> None:
     found = loaded(COMMAND.format(words=words), folder)

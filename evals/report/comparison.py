@@ -13,13 +13,15 @@ from rich.text import Text
 from ...registry.errors import printable
 from ..comparison import Mark
 from ..figures import change, named, number
-from .console import table
+from .arrows import ARROWS, legend
+from .tables import Cell as TableCell
+from .tables import Column, Table, table
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from ..comparison import Cell, Comparison, Row
 
-#: The sign of a change and its colour; the word beside it says the same.
-_SIGNS = {"better": ("▲", "green"), "worse": ("▼", "red"), "different": ("≠", "yellow")}
 _MOST_REASONS, _MOST_METRICS = 4, 3
 
 
@@ -53,21 +55,42 @@ def _dim(text: str) -> Text:
 def _section(suite: str, dataset: str | None, rows: Sequence[Row], spoken: str) -> list[RenderableType]:
     told = f": {spoken}" if spoken else ""
     head = Text.assemble((printable(suite), "bold"), _on(dataset), (told, "bold"))
-    shown = [i for i in range(len(rows[0].cells)) if any(row.cells[i].value is not None for row in rows)]
-    compared = {i for i in shown if any(row.cells[i].change is not None for row in rows)}
-    columns = ["metric", "labels"]
-    for i in shown:
-        columns.append(f">{short(rows[0].cells[i].ref)}")
-        columns += [">change", ""] if i in compared else []
-    drawn = []
-    for row in rows:
-        cells: list[str | Text | None] = [row.metric, named(row.labels)]
+    return [head, _Beside(rows), *map(_dim, _missing(rows)), Text()]
+
+
+class _Beside:
+    """Versions side by side; where they have no room, each beside the first in a table of its own."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        cells = range(len(rows[0].cells))
+        self._shown = [i for i in cells if any(row.cells[i].value is not None for row in rows)]
+        self._compared = {i for i in cells if any(row.cells[i].change is not None for row in rows)}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = self._table(self._shown)
+        others = [i for i in self._shown if i]
+        if len(others) < 2 or whole.least <= options.max_width:
+            yield whole
+            return
+        for i in others:
+            yield self._table([j for j in (0, i) if j in self._shown])
+
+    def _table(self, shown: Sequence[int]) -> Table:
+        columns: list[str | Column] = ["metric", "labels"]
+        for i in shown:
+            ref = short(self._rows[0].cells[i].ref)
+            columns.append(Column(ref, right=True, point=True, rigid=True))
+            columns += [".change", "="] if i in self._compared else []
+        return table(columns, [self._cells(row, shown) for row in self._rows])
+
+    def _cells(self, row: Row, shown: Sequence[int]) -> list[TableCell]:
+        cells: list[TableCell] = [row.metric, named(row.labels)]
         for i in shown:
             cell = row.cells[i]
             cells.append("–" if cell.value is None else number(cell.value, row.unit))
-            cells += [_change(cell, row.unit), _sign(cell)] if i in compared else []
-        drawn.append(cells)
-    return [head, table(columns, drawn), *map(_dim, _missing(rows)), Text()]
+            cells += [_change(cell, row.unit), _sign(cell)] if i in self._compared else []
+        return cells
 
 
 def _change(cell: Cell, unit: str) -> str:
@@ -83,11 +106,11 @@ def _sign(cell: Cell) -> Text:
     significant = cell.mark in (Mark.BETTER, Mark.WORSE, Mark.DIFFERENT)
     word = "different" if cell.mark is Mark.DIFFERENT else cell.judged
     if significant and cell.mark != word:  # told below the table: the tested items say otherwise
-        return Text(f"{_SIGNS[word][0]} {word} †" if word else "= †")
+        return Text(f"{ARROWS[word][0]} {word} †" if word else "= †")
     tested = " *" if significant else " n.s." if cell.mark is Mark.NONE else ""
     if not word:
         return Text(tested.strip() if cell.moved else f"={tested}")
-    sign, style = _SIGNS[word]
+    sign, style = ARROWS[word]
     return Text(f"{sign} {word}{tested}", style=style if significant else "")
 
 
@@ -113,7 +136,7 @@ def _legend(given: Comparison) -> Iterator[Text]:
     cells = [cell for row in given.rows for cell in row.cells]
     first, alpha = short(given.refs[0]), f"{given.alpha:g}"
     if any(cell.change is not None for cell in cells):
-        yield _dim(f"▲ better, ▼ worse than {first} by the metric's own direction; = unchanged")
+        yield from legend(first)
         tests = "1 test" if given.tests == 1 else f"{given.tests:,} tests"
         yield _dim(f"* significant at {alpha} after Holm over {tests}, n.s. not significant, else not tested")
     untested = Counter(cell.reason for cell in cells if cell.mark is Mark.UNTESTED)

@@ -16,8 +16,8 @@ from ...registry.errors import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What begins a formula, or hides its beginning.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What begins a formula, or hides its beginning (OWASP, CSV Injection); the wide letters do in some locales.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def delimited(table: pa.Table) -> str:

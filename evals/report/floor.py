@@ -9,7 +9,8 @@ from rich.text import Text
 
 from ...registry.errors import printable
 from ..figures import named, number
-from . import console, documents
+from . import documents
+from .tables import table
 
 if TYPE_CHECKING:
     from ..flooring import FloorReport
@@ -34,7 +35,7 @@ def view(report: FloorReport, suite: Suite) -> RenderableType:
         ("drift", "bold"), f" of {printable(run.version)} from {printable(run.baseline or '')}"
     )
     head.append(f": {printable(run.verdict or run.reason)}", style="bold")
-    columns = ["metric", "labels", ">value", ">± noise", *([">alike"] if report.alike else [])]
+    columns = ["metric", "labels", ".value", ".± noise", *([".alike"] if report.alike else [])]
     rows = []
     for f in report.floors:
         metric = suite.metric(f.metric)
@@ -48,4 +49,4 @@ def view(report: FloorReport, suite: Suite) -> RenderableType:
         if report.alike
         else []
     )
-    return Group(head, console.table(columns, rows), *(Text(f"  {note}", style="dim") for note in notes))
+    return Group(head, table(columns, rows), *(Text(f"  {note}", style="dim") for note in notes))

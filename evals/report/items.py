@@ -12,7 +12,7 @@ from ...registry.errors import printable
 from ..figures import change, number
 from ..itemized import CHANGE, NEW, OLD
 from .comparison import short
-from .console import table
+from .tables import Column, table
 
 if TYPE_CHECKING:
     from ...registry.types import RunRecord
@@ -97,11 +97,13 @@ def _repeats(column: Sequence[Any], named: Sequence[Any]) -> bool:
     return all(v is None or (isinstance(v, str) and v in str(i)) for v, i in zip(column, named, strict=True))
 
 
-def _heading(name: str, given: Itemized, values: Sequence[Any]) -> str:
+def _heading(name: str, given: Itemized, values: Sequence[Any]) -> Column:
     told = printable(name, 60)
     if given.old is not None:
         told = {OLD: short(given.old.version), NEW: short(given.run.version)}.get(name, told)
-    return f">{told}" if any(isinstance(v, int | float) for v in values) else told
+    numeric = any(isinstance(v, int | float) for v in values)
+    spare = name not in ("item", OLD, NEW, CHANGE, given.column.name)
+    return Column(told, right=numeric, point=numeric, rigid=numeric, spare=int(spare))
 
 
 def _unit(name: str, given: Itemized, suite: Suite | None) -> str:

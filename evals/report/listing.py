@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import add
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
 from ...registry.errors import printable
 from ..figures import number
-from .console import table
+from .tables import table
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-
     from ...registry.lineage import Lineage, Node
     from ...registry.types import (
         AddedDataset,
@@ -41,37 +37,8 @@ if TYPE_CHECKING:
     from ..deriving import Applied, Derived
 
 
-#: Beyond so many rows, versions and events are plain lines: rich takes half a millisecond for each row.
-_LONG = 500
 #: So many sections or classes of a dataset are told one by one.
 _COUNTED = 50
-
-
-class _Lines:
-    """A long table: its columns aligned, no cell folded or cut; it goes to the console's file as it is."""
-
-    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self._columns = columns
-        self._rows = rows
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        console.file.write(f"{self}\n")
-        yield from ()
-
-    def __str__(self) -> str:
-        headings = [column.removeprefix(">") for column in self._columns]
-        cells = [headings, *self._rows]
-        drawn = []
-        for column, texts in zip(self._columns, zip(*cells, strict=True), strict=True):
-            widths = [len(text) if text.isascii() else cell_len(text) for text in texts]
-            right, broadest = column.startswith(">"), max(widths)
-            blanks = [" " * (broadest - width) for width in widths]
-            drawn.append(list(map(add, blanks, texts) if right else map(add, texts, blanks)))
-        return "\n".join(map(str.rstrip, map("   ".join, zip(*drawn, strict=True))))
-
-
-def _safe(text: str) -> str:
-    return text if len(text) <= 500 and text.isprintable() else printable(text, 500)
 
 
 def nbytes(count: int) -> str:
@@ -88,13 +55,13 @@ def versions(given: Sequence[Version]) -> RenderableType:
     """Return versions, one a line."""
     if not given:
         return Text("nothing is registered yet: 'embreg register NAME FILE'")
-    columns = ("ref", "aliases", ">rows", ">dim", "dtype", "metric", ">size", "registered", "message")
+    columns = ("ref", "aliases", ">rows", ">dim", "dtype??", "metric??", ">size", "registered?", "message")
     rows = (
         (v.ref, ", ".join(v.aliases), number(v.rows), number(v.dim), v.dtype, v.space.metric,
-         nbytes(v.nbytes), f"{v.created_at:%Y-%m-%d %H:%M}", _safe(v.message))
+         nbytes(v.nbytes), f"{v.created_at:%Y-%m-%d %H:%M}", v.message)
         for v in given
     )  # fmt: skip
-    return _Lines(columns, list(rows)) if len(given) > _LONG else table(columns, rows)
+    return table(columns, rows)
 
 
 def version(v: Version, derivation: Derivation | None) -> RenderableType:
@@ -182,7 +149,7 @@ def dependents(given: Sequence[Dependent]) -> RenderableType:
     """Return dependents of every kind with their state and what repairs them."""
     if not given:
         return Text("nothing depends on anything yet: 'embreg index build', 'derive', 'dependent add'")
-    columns = ("", "kind", "name", "tracks", "built from", "repair", "reason", "remedy")
+    columns = ("=", "kind??", "name", "tracks?", "built from??", "repair", "reason", "remedy")
     return table(
         columns,
         (
@@ -286,7 +253,17 @@ def indexes(states: Sequence[IndexState]) -> RenderableType:
 
     if not states:
         return Text("no indexes: 'embreg index build NAME REF --factory S'")
-    columns = ("index", "state", "repair", "tracks", "built from", "factory", ">rows", ">size", ">recall")
+    columns = (
+        "index",
+        "=state",
+        "=repair",
+        "tracks?",
+        "built from??",
+        "factory??",
+        ">rows",
+        ">size",
+        ">recall",
+    )
     rows = (
         (s.name, _state(s), str(s.repair), s.tracks, f"{s.built_from} ({s.method})", s.factory, s.rows,
          nbytes(s.nbytes), None if s.recall is None else f"{s.recall:.4f} @{s.recall_k}")
@@ -312,12 +289,9 @@ def answers(found: Mapping[str, Sequence[tuple[str, float]]]) -> RenderableType:
 
 def events(given: Sequence[Event], earlier: int) -> RenderableType:
     """Return the log, oldest first, and how many events came before."""
-    columns = ("at (UTC)", "action", "subject", "detail", "by")
-    rows = (
-        (f"{e.at:%Y-%m-%d %H:%M:%S}", e.action, _safe(e.subject), _safe(_detail(e.detail)), e.actor)
-        for e in given
-    )
-    shown = _Lines(columns, list(rows)) if len(given) > _LONG else table(columns, rows)
+    columns = ("at (UTC)", "action", "subject", "detail", "by?")
+    rows = ((f"{e.at:%Y-%m-%d %H:%M:%S}", e.action, e.subject, _detail(e.detail), e.actor) for e in given)
+    shown = table(columns, rows)
     return Group(Text(f"{earlier:,} earlier events: --all", style="dim"), shown) if earlier else shown
 
 
@@ -341,7 +315,7 @@ def added_dataset(d: AddedDataset) -> RenderableType:
 
 def datasets(given: Sequence[Dataset], builtin: Sequence[Dataset]) -> RenderableType:
     """Return the datasets, one a line: the registered ones, then those that are built in."""
-    columns = ("dataset", "kind", ">items", "digest", "licence", ">warnings", "source")
+    columns = ("dataset", "kind", ">items", "=digest???", "licence?", ">warnings", "source??")
     rows = [
         (d.name, d.kind, d.items, d.digest[:12], d.licence, len(d.warnings) or "", source)
         for d, source in [*((d, d.source) for d in given), *((d, "built in") for d in builtin)]
@@ -384,7 +358,7 @@ def alias_history(moves: Sequence[PastMove]) -> RenderableType:
     rows = (
         (f"{m.at:%Y-%m-%d %H:%M:%S}", m.alias, m.old or "–", m.new or "–", m.reason, m.actor) for m in moves
     )
-    return table(("at (UTC)", "alias", "from", "to", "reason", "by"), rows)
+    return table(("at (UTC)", "alias", "from", "to", "reason", "by?"), rows)
 
 
 def pruned(p: Pruned) -> RenderableType:
@@ -422,4 +396,4 @@ def verified(v: Verified) -> RenderableType:
         return Text(f"✓ {v.blobs} blobs are what was stored{orphans}", style="green")
     rows = [(p.subject, p.blob[:12], p.what, p.remedy) for p in v.problems]
     head = Text(f"✗ {len(v.problems)} problems in {v.blobs} blobs", style="bold red")
-    return Group(head, table(("what", "blob", "is", "remedy"), rows))
+    return Group(head, table(("what", "=blob?", "is", "remedy"), rows))

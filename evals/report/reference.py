@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...registry.errors import printable
 from .. import reference
-from .console import table
+from .tables import table
 
 if TYPE_CHECKING:
     from ..discovery import Discovered
@@ -94,7 +94,7 @@ def overview(found: Discovered) -> RenderableType:
         (s.name, s.version, s.doc, needs(s) or "–", len(s.metrics), found.origins[s.name])
         for s in found.suites.values()
     ]
-    columns = ("suite", ">version", "what it answers", "needs", ">metrics", "from")
+    columns = ("suite", ">version?", "what it answers", "needs", ">metrics", "from??")
     hint = Text("'embreg suites show SUITE' or SUITE.METRIC tells more", style="dim")
     return Group(table(columns, rows), Text(), hint)
 
@@ -111,7 +111,7 @@ def suite(given: Suite, found: Discovered) -> RenderableType:
     if given_params:
         rows = [(p.name, p.kind, p.default or '""', _line(p.doc)) for p in given_params]
         usage = Text(f"Set by -p {given.name}.PARAMETER=VALUE, or in embreg.toml.", style="dim")
-        parts += [Text(), table(("parameter", "type", "default", "meaning"), rows), usage]
+        parts += [Text(), table(("parameter", "type?", "default", "meaning"), rows), usage]
     for metric in given.metrics:
         parts += [Text(), *_described(metric, given)]
     return Group(*parts)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.measure import Measurement
 from rich.text import Text
 
 from ...registry.errors import UnknownChoice, printable
 from ..figures import interval, named, number
 from ..glance import at_a_glance
+from .arrows import legend, moved
 from .comparison import short
-from .console import table
+from .tables import Cell, Column, table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,7 @@ def series(points: Sequence[Point], *, suites: Mapping[str, Suite], glance: bool
         return Text("nothing was measured yet: 'embreg eval REF'")
     shown = _glance(points, suites) if glance else list(points)
     rows: dict[tuple[str, str], dict[str, Point]] = {}
-    told = _told(shown)
+    told = lines(shown)
     for point, labels in zip(shown, told, strict=True):
         rows.setdefault((point["metric"], labels), {})[point["ref"]] = point
     left = len(points) - len(shown)
@@ -102,24 +102,32 @@ class _Wide:
         most = min(len(self._refs), max(1, options.max_width // 5))
         for count in range(most, 0, -1):
             refs = self._refs[-count:]
-            drawn = table(("metric", "labels", *(f">{short(r)}" for r in refs)), self._cells(refs))
-            if count == 1 or Measurement.get(console, options.update(max_width=10_000), drawn).maximum <= (
-                options.max_width
-            ):
+            heads = [Column(short(ref), right=True, point=True, rigid=True) for ref in refs]
+            drawn = table(("metric", "labels", *heads, ".change", "="), self._cells(refs))
+            if count == 1 or drawn.natural <= options.max_width:
                 break
         yield drawn
+        yield from legend("the value before it")
         if count < len(self._refs):
             left = len(self._refs) - count
             yield Text(f"{left:,} earlier versions: --csv FILE or --json has them", style="dim")
 
-    def _cells(self, refs: Sequence[str]) -> list[list[str]]:
-        rows = []
+    def _cells(self, refs: Sequence[str]) -> list[list[Cell]]:
+        rows: list[list[Cell]] = []
         for (metric, labels), points in self._rows.items():
             unit = _unit(metric, self._suites)
             values = [number(points[r]["value"], unit) if r in points else "–" for r in refs]
             if any(r in points for r in refs):
-                rows.append([metric, labels, *values])
+                rows.append([metric, labels, *values, *self._change(metric, points)])
         return rows
+
+    def _change(self, metric: str, points: Mapping[str, Point]) -> tuple[str, Text]:
+        """Return how the latest version's value differs from the one before it."""
+        last = self._refs[-1]
+        before = [points[r]["value"] for r in self._refs[:-1] if r in points]
+        if last not in points or not before:
+            return "", Text()
+        return moved(points[last]["value"], before[-1], _metric(metric, self._suites.get(_suite(metric))))
 
 
 def _single(points: Sequence[Point], told: Sequence[str], suites: Mapping[str, Suite]) -> RenderableType:
@@ -128,10 +136,10 @@ def _single(points: Sequence[Point], told: Sequence[str], suites: Mapping[str, S
         unit = _unit(p["metric"], suites)
         bounds = interval(p["low"], p["high"], unit)
         rows.append([p["metric"], labels, number(p["value"], unit), bounds, f"{p['n']:,}"])
-    return table(("metric", "labels", ">value", ">interval", ">n"), rows)
+    return table(("metric", "labels", ".value", ">interval", ">n"), rows)
 
 
-def _told(points: Sequence[Point]) -> list[str]:
+def lines(points: Sequence[Point]) -> list[str]:
     """Return the labels of each point as text, and what tells it from others of the same metric."""
     ways: dict[str, dict[str, set[str]]] = {}
     baselines: dict[tuple[str, str, str], set[str]] = {}
@@ -187,10 +195,14 @@ def _declared(point: Point, suite: Suite | None) -> str:
     return metric.name if metric else str(point["metric"])
 
 
+def _suite(metric: str) -> str:
+    return metric.partition(".")[0]
+
+
 def _metric(name: str, suite: Suite | None) -> Metric | None:
     return suite.metric(name.partition(".")[2]) if suite else None
 
 
 def _unit(name: str, suites: Mapping[str, Suite]) -> str:
-    metric = _metric(name, suites.get(name.partition(".")[0]))
+    metric = _metric(name, suites.get(_suite(name)))
     return metric.unit if metric else ""

@@ -77,6 +77,19 @@ def test_a_long_name_keeps_its_number() -> None:
     assert len(short("a/" * 60 + "b@12")) == 35
 
 
+#: What begins a formula in a spreadsheet; the wide ones in some locales.
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+@pytest.mark.parametrize("text", [f"{sign}1+1" for sign in (*FORMULA, "\t=", "\r=", "\n=")])
+def test_no_text_is_a_formula_and_no_number_becomes_text(text: str) -> None:
+    lines = delimited(pa.table({text: [text], "n": [-5], "x": [-0.25]})).split("\n")
+    for cell in (next(csv.reader([line]))[0] for line in lines[:2]):
+        assert cell.startswith("'")
+        assert cell.isprintable()
+    assert lines[1].endswith(",-5,-0.25")
+
+
 @settings(deadline=None, max_examples=100)
 @given(
     texts=hs.lists(hs.text(), min_size=1, max_size=5), numbers=hs.lists(hs.floats(), min_size=5, max_size=5)
@@ -89,8 +102,8 @@ def test_csv_comes_back_as_lines_of_safe_cells(texts: list[str], numbers: list[f
     assert len(read) == len(texts) + 1
     for (cell, value), text, number in zip(read[1:], texts, numbers, strict=False):
         assert cell.isprintable()
-        assert not cell.startswith(("=", "+", "-", "@"))
-        assert (cell.removeprefix("'") if text[:1] in ("=", "+", "-", "@") else cell) == text or not (
+        assert not cell.startswith(FORMULA)
+        assert (cell.removeprefix("'") if text.startswith(FORMULA) else cell) == text or not (
             text.isprintable()
         )
         assert value == "" or float(value) == number

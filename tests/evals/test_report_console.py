@@ -54,17 +54,55 @@ class TestVerdict:
         outcomes = (Outcome.SKIPPED, Outcome.PASSED, Outcome.WARNED, Outcome.FAILED)
         checks = tuple(replace(CHECK, outcome=o, reason=f"why {o}") for o in outcomes)
         lines = drawn(console.verdict(Verdict(ref="e@2", baseline="e@1", checks=checks))).splitlines()
-        assert lines[0] == "✗ e@2 fails against e@1: 1 of 4 checks failed, 1 warned, 1 skipped"
-        assert [line[:1] for line in lines[1:4]] == ["✗", "!", "–"]
-        assert lines[1] == "✗ knn.purity@10 (group=total): why failed"
-        assert lines[5].split() == ["check", "value", "interval", "baseline", "bound"]
-        assert [line[:1] for line in lines[7:]] == ["–", "✓", "!", "✗"]
-        assert "[.450, .550]" in lines[7]
+        assert (
+            lines[0] == "✗ e@2 fails against e@1: 1 of 4 checks failed, 1 warned, 1 skipped. Do not ship it."
+        )
+        assert [line.partition(":")[0] for line in lines[2:11:3]] == ["1 failed", "1 warned", "1 skipped"]
+        assert [line[:1] for line in lines[3:12:3]] == ["✗", "!", "–"]
+        assert lines[3] == "✗ knn.purity@10 (group=total): why failed"
+        heads = ["check", "value", "interval", "baseline", "change", "bound"]
+        at = next(i for i, line in enumerate(lines) if line.split() == heads)
+        assert [line[:1] for line in lines[at + 2 : at + 6]] == ["✗", "!", "–", "✓"]
+        assert "[.450, .550]" in lines[at + 2]
+
+    @pytest.mark.parametrize(
+        ("value", "better", "shown"),
+        [
+            (0.5, Better.HIGHER, "+.100 ▲ better"),
+            (0.3, Better.HIGHER, "-.100 ▼ worse"),
+            (0.3, Better.LOWER, "-.100 ▲ better"),
+            (0.5, Better.LOWER, "+.100 ▼ worse"),
+            (0.5, Better.NEITHER, "+.100"),
+            (0.4 + 1e-12, Better.HIGHER, "0 ="),
+        ],
+    )
+    def test_arrows_follow_the_direction_of_the_metric(
+        self, value: float, better: Better, shown: str
+    ) -> None:
+        metric = replace(SUITES["knn"].metrics[0], better=better)
+        suites = {"knn": replace(SUITES["knn"], metrics=(metric,))}
+        verdict = Verdict(ref="e@2", baseline="e@1", checks=(replace(CHECK, value=value),))
+        text = drawn(console.verdict(verdict, suites=suites), 120)
+        row = next(line for line in text.splitlines() if line.startswith("✗  ") and ">= 0.6" in line)
+        assert f" {shown} >= 0.6" in " ".join(row.split())
+        assert "▲ better, ▼ worse than e@1 by the metric's own direction" in text
+
+    def test_what_to_do_next(self) -> None:
+        suite = replace(SUITES["knn"], metrics=(replace(SUITES["knn"].metrics[0], item="purity"),))
+        failed = Verdict(ref="e@2", baseline="e@1", checks=(replace(CHECK, labels={"dataset": "d"}),))
+        text = drawn(console.verdict(failed, suites={"knn": suite}), 120)
+        assert "  embreg items e@1 e@2 --suite knn --dataset d  #" in text
+        assert "  embreg compare e@1 e@2  #" in text
+        assert "embreg promote" not in text
+        passed = Verdict(ref="e@2", baseline="e@1", checks=(replace(CHECK, outcome=Outcome.PASSED),))
+        text = drawn(console.verdict(passed, suites=SUITES), 120)
+        assert "  embreg promote e@2 production  # let 'production' name it, where it names e@1 now" in text
+        assert "embreg items" not in text
 
     def test_nothing_checked(self) -> None:
-        assert drawn(console.verdict(Verdict(ref="e@2", baseline=None))) == (
-            "✗ e@2 fails: nothing was checked\n"
-        )
+        lines = drawn(console.verdict(Verdict(ref="e@2", baseline=None))).splitlines()
+        assert lines[0] == "✗ e@2 fails: nothing was checked. Do not ship it."
+        assert lines[3].startswith("  embreg eval e@2  #")
 
     def test_passes(self) -> None:
         verdict = Verdict(ref="e@2", baseline=None, checks=(replace(CHECK, outcome=Outcome.PASSED),))
@@ -80,7 +118,22 @@ class TestRuns:
         assert lines[0] == "knn 1.50 s"
         assert lines[3].split() == ["purity@10", "group=total", ".462", "[.455,", ".469]", "19,544"]
         assert lines[4].split() == ["other", "1235", "7"]
-        assert lines[3].index(".462") + 4 == lines[4].index("1235") + 4
+        assert lines[3].index(".462") == lines[4].index("1235") + 4, "decimal points stand in line"
+
+    def test_a_baseline_stands_beside(self) -> None:
+        before = replace(RUN, version="e@1", version_digest="1" * 64, measures=(
+            MeasureRecord(metric="purity@10", labels={"group": "total"}, value=0.5, n=19544),))  # fmt: skip
+        text = drawn(console.runs([RUN], suites=SUITES, baseline=[before], against="e@1"), 120)
+        lines = text.splitlines()
+        assert lines[1].split() == ["metric", "labels", "value", "interval", "before", "change", "n"]
+        cells = "purity@10 group=total .462 [.455, .469] .500 -.038 ▼ worse 19,544"
+        assert " ".join(lines[3].split()) == cells
+        assert lines[4].split() == ["other", "1235", "7"], "what was not measured before has no change"
+        assert lines[-1].startswith("▲ better, ▼ worse than e@1")
+        other = replace(before, suite_version=2)
+        text = drawn(console.runs([RUN], suites=SUITES, baseline=[other], against="e@1"), 120)
+        assert "– no change from e@1: not comparable" in text
+        assert "▲" not in text
 
     def test_what_is_not_there_is_told(self) -> None:
         absent = ({"metric": "lid", "labels": {"k": "5"}, "reason": "too few rows"},)

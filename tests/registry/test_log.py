@@ -153,6 +153,7 @@ WRITES: dict[str, tuple[str, str, Callable[[Shell], None]]] = {
 }
 #: What only looks; files that it writes are outside of the registry.
 READS = {
+    "completion": "completion bash",
     "list": "list words",
     "show": "show words@production",
     "log": "log --since 3",
@@ -169,6 +170,7 @@ READS = {
     "lineage": "lineage words@1",
     "items": "items words@3 --worst 3",
     "suites show": "suites show hubness",
+    "site": "site public",
     "dependent list": "dependent list",
     "dataset list": "dataset list",
     "dataset show": "dataset show pairs",
