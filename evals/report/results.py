@@ -17,13 +17,14 @@ from ..figures import change, interval, named, number
 from ..glance import at_a_glance
 from . import comparison as side_by_side
 from . import console
+from . import rows as written
+from .arrows import ARROWS
 from .html import environment
-from .rows import absence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ...registry.types import MeasureRecord, RunRecord
+    from ...registry.types import RunRecord
     from ..comparison import Cell, Comparison, Row
     from ..suite import Suite
 
@@ -32,7 +33,6 @@ _WIDTH, _WIDEST = 110, 200
 _MOST_ABSENT = 4
 #: Measures that are shown of each of several runs.
 _MOST_OF_MANY = 12
-_SIGNS = {"better": "▲", "worse": "▼", "different": "≠"}
 Suites = Mapping[str, "Suite"]
 
 
@@ -53,23 +53,11 @@ def comparison_text(given: Comparison, notes: Sequence[str], suites: Suites) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """A measure as it is written."""
-
-    metric: str
-    doc: str
-    labels: str
-    value: str
-    interval: str
-    n: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Section:
     """A run as it is written."""
 
     run: RunRecord
-    lines: list[_Line]
+    lines: list[written.Row]
     below: list[str]
 
 
@@ -122,7 +110,7 @@ def _at_first_sight(runs: Sequence[RunRecord], suites: Suites) -> list[RunRecord
 
 def _shortened(run: RunRecord, suites: Suites, most: int | None) -> RunRecord:
     suite = suites.get(run.suite)
-    kept = at_a_glance([(_declared(m.metric, suite), m.labels) for m in run.measures])[:most]
+    kept = at_a_glance([(written.declared(m.metric, suite), m.labels) for m in run.measures])[:most]
     more = len(run.measures) - len(kept)
     told = [f"{more:,} more measures: to_arrow()"] if more else []
     unsaid = len(run.absent) - _MOST_ABSENT
@@ -135,28 +123,11 @@ def _shortened(run: RunRecord, suites: Suites, most: int | None) -> RunRecord:
     )
 
 
-def _declared(name: str, suite: Suite | None) -> str:
-    metric = suite.metric(name) if suite else None
-    return metric.name if metric else name
-
-
 def _section(run: RunRecord, suites: Suites) -> _Section:
     suite = suites.get(run.suite)
-    absent = [f"– {absence(entry)}" for entry in run.absent]
-    return _Section(run=run, lines=[_line(m, suite) for m in run.measures], below=[*absent, *run.notes])
-
-
-def _line(measure: MeasureRecord, suite: Suite | None) -> _Line:
-    metric = suite.metric(measure.metric) if suite else None
-    unit = metric.unit if metric else ""
-    return _Line(
-        metric=measure.metric,
-        doc=metric.doc if metric else "",
-        labels=named(measure.labels),
-        value=number(measure.value, unit),
-        interval=interval(measure.low, measure.high, unit),
-        n=f"{measure.n:,}",
-    )
+    absent = [f"– {written.absence(entry)}" for entry in run.absent]
+    lines = [written.row(measure, None, suite) for measure in run.measures]
+    return _Section(run=run, lines=lines, below=[*absent, *run.notes])
 
 
 def _headlines(given: Comparison, suites: Suites) -> tuple[Comparison, int]:
@@ -164,7 +135,7 @@ def _headlines(given: Comparison, suites: Suites) -> tuple[Comparison, int]:
     kept: list[Row] = []
     for (name, _), group in groupby(given.rows, key=lambda row: (row.suite, row.dataset)):
         rows = list(group)
-        places = at_a_glance([(_declared(row.metric, suites.get(name)), row.labels) for row in rows])
+        places = at_a_glance([(written.declared(row.metric, suites.get(name)), row.labels) for row in rows])
         kept += [rows[at] for at in places]
     return replace(given, rows=tuple(kept), more=0), len(given.rows) - len(kept) + given.more
 
@@ -186,5 +157,5 @@ def _cell(cell: Cell, unit: str) -> tuple[str, str, str, str]:
     significant = cell.mark in (Mark.BETTER, Mark.WORSE, Mark.DIFFERENT)
     word = str(cell.mark) if significant else cell.judged
     tested = "*" if significant else "n.s." if cell.mark is Mark.NONE else ""
-    told = " ".join(part for part in (_SIGNS.get(word, ""), word, tested) if part)
+    told = " ".join(part for part in (ARROWS.get(word, ("",))[0], word, tested) if part)
     return number(cell.value, unit), moved, told, cell.reason or interval(cell.low, cell.high, unit)

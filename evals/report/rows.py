@@ -103,7 +103,7 @@ def section(run: RunRecord, baseline_runs: Sequence[RunRecord], suite: Suite | N
 
 def glanced(run: RunRecord, suite: Suite | None) -> list[int]:
     """Return the places of the measures of a run that say most, in the order that the suite declares."""
-    names = [_declared(measure.metric, suite) for measure in run.measures]
+    names = [declared(measure.metric, suite) for measure in run.measures]
     order = {metric.name: at for at, metric in enumerate(suite.metrics)} if suite else {}
     places = at_a_glance([(name, m.labels) for name, m in zip(names, run.measures, strict=True)])
     return sorted(places, key=lambda at: order.get(names[at], len(order)))[:_MOST_AT_A_GLANCE]
@@ -146,7 +146,8 @@ def _key(measure: MeasureRecord) -> tuple[str, frozenset[tuple[str, str]]]:
     return measure.metric, frozenset(measure.labels.items())
 
 
-def _declared(name: str, suite: Suite | None) -> str:
+def declared(name: str, suite: Suite | None) -> str:
+    """Return a metric's name as its suite declares it: ``recall@k`` of ``recall@10``."""
     metric = suite.metric(name) if suite else None
     return metric.name if metric else name
 
