@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..registry.errors import ConfigError, StorageError, printable
+from ..registry.errors import ConfigError, printable
 from .config import NAME, Config, find_config, load_config
+from .saving import save
 
 #: How the first line that ``gate init`` writes begins.
 MARK = "# Checks of "
@@ -22,11 +24,13 @@ class Place:
     Attributes:
         config: what it says now; None where it is not there.
         kept: what of it stays, and stands before the checks.
+        end: how its lines end.
     """
 
     path: Path
     config: Config | None
     kept: str = ""
+    end: str = "\n"
 
 
 def place(asked: str | None, *, force: bool = False, written: bool = True) -> Place:
@@ -45,8 +49,11 @@ def place(asked: str | None, *, force: bool = False, written: bool = True) -> Pl
     if not path.exists():
         return Place(path=path, config=None)
     config = load_config(path)
-    kept = _without_checks(path, config, force=force) if written else ""
-    return Place(path=path, config=config, kept=kept)
+    if not written:
+        return Place(path=path, config=config)
+    text = path.read_bytes().decode("utf-8")
+    kept = _without_checks(path, text.replace("\r\n", "\n"), config, force=force)
+    return Place(path=path, config=config, kept=kept, end="\r\n" if "\r\n" in text else "\n")
 
 
 def put(where: Place, text: str) -> None:
@@ -55,20 +62,17 @@ def put(where: Place, text: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    try:
-        where.path.write_text(where.kept + text, encoding="utf-8")
-    except OSError as exc:
-        raise StorageError(f"cannot write {printable(str(where.path))}: {exc.strerror}") from exc
+    save(where.path, (where.kept + text).replace("\n", where.end).encode())
 
 
-def _without_checks(path: Path, config: Config, *, force: bool) -> str:
+def _without_checks(path: Path, text: str, config: Config, *, force: bool) -> str:
     """Return what a file says before its checks, ready for others to follow."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    lines = text.split("\n")
     if config.gates and not force:
         hint = "--force replaces them, --stdout prints the new ones"
         raise ConfigError(f"{printable(str(path))} has {len(config.gates)} checks", hint=hint)
     first = next((i for i, line in enumerate(lines) if _GATES.match(line) or line.startswith(MARK)), None)
-    if first is None and config.gates:
+    if first is None and "gates" in tomllib.loads(text.removeprefix("\ufeff")):
         raise ConfigError(f"{printable(str(path))}: its gates are no [[gates]] tables", hint="use --stdout")
     before, after = lines[:first], [] if first is None else lines[first:]
     stray = next((i for i, line in enumerate(after, (first or 0) + 1) if _OTHER.match(line)), None)

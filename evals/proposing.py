@@ -222,7 +222,7 @@ def _measured(known: _Known) -> Iterator[Proposed | Omitted]:
 
 def _unmeasured(run: RunRecord) -> str:
     if run.reason == UNMEASURED:
-        return f"{UNMEASURED}: 'embreg eval {run.version} --suite {run.suite}'"
+        return f"no numbers: 'embreg eval {run.version} --suite {run.suite}' measures it, or says why not"
     return printable(run.reason, 300) or "it has no number for the whole, only for variants"
 
 
@@ -339,6 +339,9 @@ def _from_codes(known: _Known, suite: Suite) -> Proposed | Omitted:
         return Omitted(suite=suite.name, why=told)
     metric, measure = leading
     ideal, off = best(metric) or 0.0, _distance(metric, measure.value)
+    if off <= _ROUNDING:
+        told = "nothing that went live moved yet, and storing its rows in 8 bits moves nothing"
+        return Omitted(suite=suite.name, why=told)
     told = (
         f"nothing that went live moved yet: {number(measure.value, metric.unit)} of {len(rows):,} rows "
         f"where 8 bits hold each number, and {ERRORS} times as far"
@@ -349,6 +352,8 @@ def _from_codes(known: _Known, suite: Suite) -> Proposed | Omitted:
 def _coded(subject: Subject) -> Subject:
     """Return the rows as they are once they were stored in 8 bits for each number."""
     vectors = subject.table.vectors
+    if not vectors.any():
+        raise Skipped("every row is zero")
     codec = trained("int8", vectors.astype(np.float32))
     decoded = codec.sa_decode(codec.sa_encode(np.ascontiguousarray(vectors, dtype=np.float32)))
     table = EmbeddingTable.from_arrays(
@@ -367,6 +372,8 @@ def _kept(suite: Suite, runs: Sequence[RunRecord]) -> Proposed | Omitted:
     least = min(values, default=1.0)
     lost = "no row" if least == 1 else "no more than that"
     told = f"of the rows of the one before, versions that went live lost {lost}"
+    if not values:
+        told = "nothing went live after another yet: no row is to be lost"
     measure = Measure(name, outward(least, 1e-3, up=False), 1, labels)
     return _bound_at(suite, metric, measure, Slack(size=0.0, why=""), told, severity="warning")
 

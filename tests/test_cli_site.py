@@ -76,6 +76,19 @@ def test_a_directory_of_others_is_refused(cli: Cli, registry: Path) -> None:
     assert not (cli.folder / "elsewhere").exists()
 
 
+def test_the_registry_is_no_place_for_it(cli: Cli, registry: Path) -> None:
+    assert "has no name" in cli.fails("site", "", code=2)
+    for place in (registry, registry / "site"):
+        assert "is the registry" in cli.fails("site", str(place), "--force", code=2)
+
+
+@pytest.mark.parametrize("pages", ['{"index.html": ["", Infinity]}', "[" * 100_000], ids=["infinite", "deep"])
+def test_a_damaged_manifest_makes_every_page_anew(cli: Cli, registry: Path, pages: str) -> None:
+    whole = cli.json("site", "public")["pages"]
+    (cli.folder / "public" / ".embreg-site.json").write_text(f'{{"pages": {pages}}}')
+    assert cli.json("site", "public")["written"] == whole
+
+
 def test_a_disk_that_refuses_is_told(cli: Cli, registry: Path) -> None:
     cli("site", "public")
     (cli.folder / "public" / "index.html").unlink()

@@ -144,7 +144,12 @@ def _steps(given: Verdict, suites: Mapping[str, Suite]) -> Iterator[tuple[str, s
         yield f"embreg eval {given.ref}", "what can be measured of it, and what is missing"
         return
     pair = f"{given.baseline} {given.ref}" if given.baseline else given.ref
-    failed = [check for check in given.checks if check.outcome == "failed"]
+    refused = [check for check in given.checks if check.outcome == "failed"]
+    failed = [check for check in refused if check.value is not None]
+    if given.baseline is None and any("not compared" in c.reason or c.value is None for c in refused):
+        name = given.ref.rpartition("@")[0]
+        yield f"embreg gate {given.ref} --baseline REF", "some checks compare with another version"
+        yield f"embreg alias set {name} {PRODUCTION} {given.ref}", "if it is the first to go live"
     topics = [(c.metric.partition(".")[0], c.labels.get("dataset")) for c in failed if _itemised(c, suites)]
     for suite, dataset in list(dict.fromkeys(topics))[:2]:
         on = f" --dataset {dataset}" if dataset else ""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...registry.errors import StorageError, printable
 from ..gate import Verdict
+from ..saving import refused, save
 from .page import contents, page, parts
 from .pictures import pictures
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from ..reporting import Report
     from ..suite import Suite
     from .charts.chart import Chart
-
-_MODE = 0o666
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,49 +76,10 @@ def write_assets(charts: Sequence[Chart], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise _refused(folder, exc) from exc
+        raise refused(folder, exc) from exc
     written = []
     for chart in charts:
         for suffix, data in (("svg", svg(chart).encode()), ("png", png(chart))):
             written.append(folder / f"{chart.name}.{suffix}")
-            write(written[-1], data)
+            save(written[-1], data)
     return written
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a pipe or a device is written to as it is.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-        else:
-            _replace(Path(os.path.realpath(path)), data)
-    except OSError as exc:
-        raise _refused(path, exc) from exc
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a new file in the place of another: who reads meanwhile sees the one or the other."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(path.stat().st_mode & 0o7777 if path.exists() else _MODE & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _refused(path: Path, exc: OSError) -> StorageError:
-    hint = "a file is in the way" if isinstance(exc, FileExistsError | NotADirectoryError) else ""
-    return StorageError(f"cannot write {printable(str(path))}: {exc.strerror}", hint=hint)

@@ -96,9 +96,10 @@ def _judging(one: Holding) -> Iterator[Step]:
     elif last is None:
         if named is not None and named != one.latest:
             yield Step(command=f"embreg gate {one.latest}", why=f"newer than {named}, and not judged")
-    elif not last.passed and last.baseline is not None:
-        yield Step(command=f"embreg compare {last.baseline} {one.latest}", why="its gate failed")
-    elif last.passed and last.baseline == named and named != one.latest:
+    elif not last.passed:
+        against = f" --baseline {last.baseline}" if last.baseline else ""
+        yield Step(command=f"embreg report {one.latest}{against} -o report.html", why="its gate failed")
+    elif last.baseline == named and named != one.latest:
         yield Step(command=f"embreg promote {one.latest} {PRODUCTION}", why="its gate passed")
 
 

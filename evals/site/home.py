@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import recorded
+from ..baselines import PRODUCTION
 from ..report import headline
 from .page import HOME, Page, Route, embedding_path, version_path
 from .rendering import render, word
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 #: So many things to do are named.
 _MOST = 20
-_BASELINE = "production"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +111,18 @@ def _steps(known: Known) -> Iterator[Step]:
             yield Step(reason=f"{latest.ref} was not measured", command=f"embreg eval {ref}", path=path)
         elif verdict is None:
             yield Step(reason=f"{latest.ref} was not judged", command=f"embreg gate {ref}", path=path)
-        elif verdict.passed and _BASELINE not in latest.aliases and _has(line, _BASELINE):
-            told = f"{latest.ref} passed its gate, and {_BASELINE} names another version"
-            yield Step(reason=told, command=f"embreg promote {ref} {_BASELINE}", path=path)
         elif not verdict.passed:
-            told = f"{latest.ref} failed its gate: which items got worse?"
-            other = f"{word(verdict.baseline)} " if verdict.baseline in known.by_ref else ""
-            yield Step(reason=told, command=f"embreg items {other}{ref} --suite SUITE", path=path)
+            told = f"{latest.ref} failed its gate: what got worse?"
+            other = f" --baseline {word(verdict.baseline)}" if verdict.baseline in known.by_ref else ""
+            yield Step(reason=told, command=f"embreg report {ref}{other} -o report.html", path=path)
+        elif (live := _live(line)) not in (None, latest.ref):
+            told = f"{latest.ref} passed its gate, and {PRODUCTION} names {live}"
+            command = (
+                f"embreg promote {ref} {PRODUCTION}" if verdict.baseline == live else f"embreg gate {ref}"
+            )
+            yield Step(reason=told, command=command, path=path)
 
 
-def _has(line: list[Version], alias: str) -> bool:
-    return any(alias in version.aliases for version in line)
+def _live(line: list[Version]) -> str | None:
+    """Return the version that is in production."""
+    return next((version.ref for version in line if PRODUCTION in version.aliases), None)

@@ -86,7 +86,7 @@ def write_site(
         UsageError: the directory holds other files.
         StorageError: the disk refused, or a link stands in the way.
     """
-    folder = Folder(_made(Path(path)))
+    folder = Folder(_made(_apart(path, Path(site.recipe()["root"]))))
     with folder.alone():
         known = _manifest(folder)
         if known is None and folder.names() and not force:
@@ -95,6 +95,16 @@ def write_site(
                 hint="name an empty directory, or --force: files that are not the site's stay",
             )
         return _brought(site, folder, known or {}, processes, progress)
+
+
+def _apart(path: str | Path, registry: Path) -> Path:
+    """Return a path that is no part of the registry, nor holds it in its own files' place."""
+    if not str(path):
+        raise UsageError("the directory has no name", hint="name one, such as public")
+    meant, kept = Path(path).resolve(), registry.resolve()
+    if meant == kept or kept in meant.parents:
+        raise UsageError(f"{printable(str(path))} is the registry", hint="name a directory of its own")
+    return Path(path)
 
 
 def _made(path: Path) -> Path:
@@ -117,9 +127,8 @@ def _brought(site: Site, folder: Folder, known: Pages, processes: int, progress:
     for done, (path, content) in enumerate(made(site, due, processes if len(due) >= _MANY else 1)):
         if progress is not None:
             progress("pages", done, len(due))
-        if (
-            content is None
-        ):  # its version was deleted after the site looked: the next run removes what is there
+        if content is None:
+            # Its version was deleted after the site looked: the next run removes what is there.
             kept[path] = ("", 0)
             continue
         folder.write(path, content)
@@ -144,7 +153,8 @@ def _manifest(folder: Folder) -> Pages | None:
     try:
         told = json.loads(folder.read(MANIFEST) or b"")
         pages = {str(path): (str(key), int(size)) for path, (key, size) in told["pages"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError):  # damaged: it is ours, and every page is made
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        # Damaged: it is ours, and every page is made.
         return {}
     return {path: entry for path, entry in pages.items() if _OURS.fullmatch(path)}
 

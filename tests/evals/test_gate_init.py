@@ -68,7 +68,7 @@ class TestBounds:
         }  # fmt: skip
         told = {one.suite: one.why for one in proposed.omitted}
         assert "embreg dataset add NAME FILE --kind qrels" in told["retrieval"]
-        assert told["quantization"] == "not measured yet: 'embreg eval docs@2 --suite quantization'"
+        assert "'embreg eval docs@2 --suite quantization' measures it" in told["quantization"]
 
     def test_by_size_are_four_errors_of_random_halves(self, proposed: Proposal, releases: Path) -> None:
         suite = suite_named("hubness")
@@ -126,6 +126,22 @@ class TestBounds:
         check = by_metric(propose(registry, "v"))["drift.neighbor_overlap@10"]
         assert 0.6 < check.value < 1
         assert check.why.startswith("nothing that went live moved yet")
+
+    @pytest.mark.parametrize(
+        ("signs", "told"),
+        [(1.0, "in 8 bits moves nothing"), (0.0, "every row is zero")],
+        ids=["exact", "zero"],
+    )
+    def test_are_none_where_8_bits_move_nothing(self, registry: Registry, signs: float, told: str) -> None:
+        """A bound without any room would fail the first version that is meant to differ."""
+        x = signs * np.where(np.random.default_rng(0).normal(size=(200, 16)) > 0, 1, -1)
+        registry.register("v", EmbeddingTable.from_arrays(None, x.astype(np.float32)), metric="cosine")
+        found = propose(registry, "v")
+        assert [check.severity for check in found.checks if check.metric.startswith("drift.")] in (
+            [],
+            ["warning"],
+        )
+        assert any(told in one.why for one in found.omitted if one.suite == "drift")
 
     def test_are_the_same_every_time(self, proposed: Proposal, releases: Path) -> None:
         with connect(releases / ".embreg") as registry:
@@ -229,7 +245,7 @@ class TestTheFile:
         assert config.suites == {"hubness": {"k": 5}}
         # hubness was measured with another k only.
         assert "hubness.skewness" not in {check.metric for check in config.gates}
-        assert "# - hubness: not measured yet: 'embreg eval docs@2 --suite hubness'" in first
+        assert "# - hubness: no numbers: 'embreg eval docs@2 --suite hubness' measures it" in first
 
     @pytest.mark.parametrize(
         ("text", "told"),
@@ -239,6 +255,7 @@ class TestTheFile:
                 "line 4: a table stands among",
             ),
             ("gates = [{metric='hubness.gini', max=1}]\n", "its gates are no [[gates]] tables"),
+            ("gates = []\n", "its gates are no [[gates]] tables"),
             ("[[gates]\n", "line 1"),
         ],
     )
@@ -246,6 +263,18 @@ class TestTheFile:
         (folder / "embreg.toml").write_text(text)
         assert told in call("gate", "init", "docs", "--force", code=2).stderr
         assert (folder / "embreg.toml").read_text() == text
+
+    def test_keeps_the_ends_of_lines_and_the_mark_of_the_order_of_bytes(self, folder: Path) -> None:
+        path = folder / "embreg.toml"
+        head = b"\xef\xbb\xbf# ours\r\n[registry]\r\nurl = '.embreg'\r\n"
+        path.write_bytes(head)
+        path.chmod(0o640)
+        call("gate", "init", "docs")
+        data = path.read_bytes()
+        assert data.startswith(head)
+        assert data.count(b"\n") == data.count(b"\r\n")
+        assert len(load_config(path).gates) == 6
+        assert path.stat().st_mode & 0o777 == 0o640
 
     def test_goes_where_it_is_asked_for(self, folder: Path) -> None:
         call("gate", "init", "docs", "--config", "ci.toml")

@@ -99,6 +99,14 @@ class TestVerdict:
         assert "  embreg promote e@2 production  # let 'production' name it, where it names e@1 now" in text
         assert "embreg items" not in text
 
+    def test_what_to_do_next_without_anything_to_compare_with(self) -> None:
+        missing = replace(CHECK, value=None, baseline=None, reason="no value: needs a baseline")
+        text = drawn(
+            console.verdict(Verdict(ref="e@1", baseline=None, checks=(CHECK, missing)), suites={}), 120
+        )
+        assert "  embreg gate e@1 --baseline REF  #" in text
+        assert "  embreg alias set e production e@1  #" in text
+
     def test_nothing_checked(self) -> None:
         lines = drawn(console.verdict(Verdict(ref="e@2", baseline=None))).splitlines()
         assert lines[0] == "✗ e@2 fails: nothing was checked. Do not ship it."
