@@ -26,6 +26,24 @@ class DatasetRow(Base):
     created_at: Mapped[datetime]
 
 
+class MeasureRow(Base):
+    """One number of a run.
+
+    It stands before the run: another thread may use the tables at any line of this module, and a run without
+    its measures would spoil them all.
+    """
+
+    __tablename__ = "measures"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    metric: Mapped[str] = mapped_column(String(128))
+    labels: Mapped[dict[str, Any]]
+    value: Mapped[float]
+    n: Mapped[int]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+
+
 class RunRow(Base):
     """One suite run on one version (against one baseline, on one dataset)."""
 
@@ -51,21 +69,7 @@ class RunRow(Base):
     created_at: Mapped[datetime]
     version: Mapped[VersionRow] = relationship(foreign_keys=[version_id], lazy="joined")
     baseline: Mapped[VersionRow | None] = relationship(foreign_keys=[baseline_id], lazy="joined")
-    measures: Mapped[list[MeasureRow]] = relationship(order_by="MeasureRow.id", lazy="selectin")
-
-
-class MeasureRow(Base):
-    """One number of a run."""
-
-    __tablename__ = "measures"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
-    metric: Mapped[str] = mapped_column(String(128))
-    labels: Mapped[dict[str, Any]]
-    value: Mapped[float]
-    n: Mapped[int]
-    low: Mapped[float | None]
-    high: Mapped[float | None]
+    measures: Mapped[list[MeasureRow]] = relationship(order_by=MeasureRow.id, lazy="selectin")
 
 
 class VerdictRow(Base):
