@@ -9,7 +9,8 @@
 # make soak    hundreds of processes killed, racing, sweeping (about 15 minutes)
 # make fuzz    100,000 damaged files through every reader
 # make oracles        every metric beside independent implementations, into docs/oracles.md
-# make docs           what the suites say of themselves, into docs/metrics.md
+# make docs           what the suites and the pictures say of themselves, into docs/metrics.md and docs/reading-a-report.md
+# make screenshots    the pictures of the README, from the demo, into docs/images
 # make known-answers  what the suites say of public vectors, beside published numbers
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ RBO    := rbo==0.1.3
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check format bench bench-quick bench-growth soak fuzz oracles docs known-answers wheel clean
+.PHONY: setup demo test check format bench bench-quick bench-growth soak fuzz oracles docs screenshots known-answers wheel clean
 
 setup: $(VENV)/ready
 
@@ -74,6 +75,13 @@ oracles: setup
 docs: setup
 	$(BIN)/embreg suites --from embreg --markdown > docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
+	$(BIN)/python -c "from embreg.evals import discovery, schema; print(end=schema.text(discovery.discovered().only('embreg').suites))" > evals/embreg.schema.json.new
+	mv evals/embreg.schema.json.new evals/embreg.schema.json
+	$(BIN)/python -m embreg.evals.report.charts.guide > docs/reading-a-report.md.new
+	mv docs/reading-a-report.md.new docs/reading-a-report.md
+
+screenshots: setup
+	$(BIN)/python docs/demo/screenshots.py demo
 
 known-answers: setup
 	$(BIN)/python -m pytest -q -n0 -m known_answer --known-answers

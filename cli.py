@@ -11,14 +11,14 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from gc import freeze, set_threshold
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__
-from .registry.errors import EmbregError, StorageError, UsageError, printable
+from .registry.errors import EmbregError, RegistryNotFound, StorageError, UsageError, printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,11 +27,16 @@ if TYPE_CHECKING:
 
     from .evals.config import Config
     from .evals.gating import GateResult
+    from .evals.reporting import Report
     from .registry.registry import Registry
     from .registry.types import Progress, RunRecord
 
 MOST = 2**63 - 1
+#: Set by a shell that asks for completions, or for the script that does.
+COMPLETION = "_EMBREG_COMPLETE"
 _PIECE = 1 << 16
+#: Columns of a reader who has no terminal: nothing is folded. And the fewest that anything is laid out for.
+UNFOLDED, NARROWEST = 100_000, 20
 #: So many events are shown where nothing else is asked for.
 LOGGED = 1000
 AT_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
@@ -104,21 +109,20 @@ class Context:
         if isinstance(shown, str):
             shown = Text(printable(shown, 2000))
 
-        # A pipe has no width: nothing is folded or cut there.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-        Console(file=sys.stdout, width=width, highlight=False).print(shown, soft_wrap=False)
+        console = Console(file=sys.stdout, width=_width(), height=25, highlight=False)
+        console.print(shown, soft_wrap=False, crop=False)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Progress | None]:
         """Yield a progress callback where somebody watches; it draws on stderr."""
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
             yield None
             return
         from rich import progress
         from rich.console import Console
 
         columns = (
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(),
@@ -140,33 +144,35 @@ class Context:
             yield told
 
 
-class RefType(click.ParamType[str]):
-    """A reference; completes to the names and aliases of the registry at hand."""
+class Known(click.ParamType[str]):
+    """A word that a shell completes to what is known: by the registry at hand, or by embreg itself."""
 
-    name = "ref"
+    def __init__(self, what: str) -> None:
+        self.name = self.what = what
 
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[Any]:
-        """Return the references that begin with what is typed."""
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:  # noqa: ARG002
+        """Return what begins with what is typed; whatever is wrong with the registry, a shell is not told."""
         from click.shell_completion import CompletionItem
 
+        from .evals.completion import known
+
+        at = ctx.find_object(Context) or Context()
         try:
-            with Context().open() as registry:
-                known = [
-                    ref
-                    for v in registry.versions()
-                    for ref in (v.name, v.ref, *(f"{v.name}@{alias}" for alias in v.aliases))
-                ]
-        except EmbregError:
+            given = ctx.params | {"": ctx.args}
+            return [CompletionItem(word) for word in known(self.what, at.open, given, incomplete)]
+        except Exception:  # noqa: BLE001  a broken database too: an error in the middle of a line helps nobody
             return []
-        return [CompletionItem(ref) for ref in dict.fromkeys(known) if ref.startswith(incomplete)]
 
 
-REF = RefType()
+class RefType(Known):
+    """A reference; completes to the names and aliases of the registry at hand."""
+
+    def __init__(self) -> None:
+        super().__init__("ref")
+
+
+REF, NAME, ALIAS, TRACKED = RefType(), Known("name"), Known("alias"), Known("tracked")
+INDEX, DATASET, SUITE, FORMAT = Known("index"), Known("dataset"), Known("suite"), Known("format")
 
 
 class Since(click.ParamType[Any]):
@@ -187,6 +193,8 @@ class Main(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
         argv = list(sys.argv[1:] if args is None else args)
+        if os.environ.get(COMPLETION, "").endswith("_complete"):
+            _complete_quietly()
         # A command keeps what it reads until it ends: looking for garbage is a fifth of a long listing, and
         # once more at the end, among the objects of all that was imported, a fifth of a short one.
         set_threshold(100_000, 50, 50)
@@ -219,6 +227,14 @@ class Main(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def _complete_quietly() -> None:
+    """Prepare for a shell that asks what may be typed: it shows whatever comes, in the middle of its line."""
+    from .evals.completion import install
+
+    install()
+    sys.stderr = io.StringIO()
+
+
 @contextmanager
 def _warnings_in_a_line() -> Iterator[None]:
     """Tell of a suite that is left out as of everything else: one line on stderr."""
@@ -233,6 +249,15 @@ def _warnings_in_a_line() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def _width() -> int:
+    """Return the columns that a reader has, by $COLUMNS or the terminal; a pipe has no width."""
+    from shutil import get_terminal_size
+
+    if not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()):
+        return UNFOLDED
+    return max(get_terminal_size().columns, NARROWEST)
 
 
 def _silence_stdout() -> None:
@@ -317,21 +342,29 @@ def _at_device(ctx: click.Context, _: click.Parameter, value: str | None) -> Non
 DEVICE = click.option(
     "--device",
     metavar="D",
+    type=Known("device"),
     expose_value=False,
     callback=_at_device,
     help="Where neighbours are computed: auto, cpu or cuda [default: $EMBREG_DEVICE, auto].",
 )
 
 
-@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Main, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="embreg")
-@click.option(
-    "--registry", metavar="DIR", help="The registry [default: $EMBREG_REGISTRY, embreg.toml, .embreg]."
-)
-@click.pass_context
-def main(ctx: click.Context, registry: str | None) -> None:
-    """Version embeddings, measure every version, rebuild what depends on them."""
-    ctx.ensure_object(Context).registry_option = registry
+@common
+def main(ctx: Context) -> None:
+    """Version embeddings, measure every version, rebuild what depends on them.
+
+    Alone it shows the state of the registry: what there is, what is stale, what failed last, what to do next.
+    """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    from .evals.report import state
+
+    root, found = ctx.root(), None
+    with suppress(RegistryNotFound), ctx.open() as registry:
+        root, found = str(registry.root), registry.state()
+    ctx.show(state.document(root, found) if ctx.json else {}, lambda: state.view(root, found))
 
 
 @main.command()
@@ -350,9 +383,11 @@ def init(ctx: Context, path: str | None) -> None:
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("source", type=click.Path())
-@click.option("--format", "format_", metavar="F", help="Insist on a format instead of finding it out.")
+@click.option(
+    "--format", "format_", metavar="F", type=FORMAT, help="Insist on a format instead of finding it out."
+)
 @click.option("--model", metavar="M", help="The encoder, by any name that identifies it.")
 @click.option(
     "--tokenizer",
@@ -360,10 +395,22 @@ def init(ctx: Context, path: str | None) -> None:
     type=click.Path(),
     help="The tokenizer: recorded by its sha256; its tokens are the ids of a checkpoint.",
 )
-@click.option("--kind", metavar="K", help="word, token-input, token-output, hidden, sentence, item or other.")
-@click.option("--metric", metavar="METRIC", help="cosine, dot or l2: how rows are compared.")
+@click.option(
+    "--kind",
+    metavar="K",
+    type=Known("kind"),
+    help="word, token-input, token-output, hidden, sentence, item or other.",
+)
+@click.option(
+    "--metric", metavar="METRIC", type=Known("comparison"), help="cosine, dot or l2: how rows are compared."
+)
 @click.option("--pooling", metavar="P", help="How token states became one vector: mean, cls, max …")
-@click.option("--position", metavar="P", help="How position enters: none, additive, rotary or bias.")
+@click.option(
+    "--position",
+    metavar="P",
+    type=Known("position"),
+    help="How position enters: none, additive, rotary or bias.",
+)
 @click.option("--tied/--untied", default=None, help="Whether the input and the output table are one.")
 @click.option("--tag", "tags", metavar="K=V", multiple=True, help="Free words, repeatable.")
 @click.option(
@@ -376,15 +423,20 @@ def init(ctx: Context, path: str | None) -> None:
 @click.option("--vector-column", metavar="C", help="Column that holds the vectors.")
 @click.option("--tensor", metavar="T", help="Array of an .npz, or tensor of a checkpoint.")
 @click.option("--encoding", metavar="E", default="utf-8", show_default=True, help="Of a text source.")
-@click.option("--on-nonfinite", metavar="HOW", default="fail", show_default=True,
+@click.option("--on-nonfinite", metavar="HOW", type=Known("nonfinite"), default="fail", show_default=True,
               help="Rows with NaN or infinity: fail or drop.")  # fmt: skip
 @click.option(
-    "--storage", metavar="S", default="arrow", show_default=True, help="arrow (mapped) or parquet (smaller)."
+    "--storage",
+    metavar="S",
+    type=Known("storage"),
+    default="arrow",
+    show_default=True,
+    help="arrow (mapped) or parquet (smaller).",
 )
 @click.option(
     "-m", "--message", metavar="TEXT", default="", help="What a person should know of this version."
 )
-@click.option("--alias", metavar="A", help="Move this alias to the new version.")
+@click.option("--alias", metavar="A", type=ALIAS, help="Move this alias to the new version.")
 @click.option("--if-changed", is_flag=True, help="Do nothing if the latest version has the same content.")
 @click.option(
     "--probes",
@@ -427,7 +479,7 @@ def _pairs(what: str, given: tuple[str, ...]) -> dict[str, str] | None:
 
 
 @main.command("list")
-@click.argument("name", required=False)
+@click.argument("name", type=NAME, required=False)
 @common
 def list_(ctx: Context, name: str | None) -> None:
     """List every version of every embedding, or of NAME.
@@ -468,7 +520,7 @@ def show(ctx: Context, ref: str, at: datetime | None) -> None:
 
 
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", type=NAME, required=False)
 @click.option(
     "-n", "--last", "limit", metavar="N", type=click.IntRange(1, MOST), help="Only the last N events."
 )
@@ -512,7 +564,7 @@ def diff(ctx: Context, old: str, new: str) -> None:
     from .evals.report import documents, listing
     from .registry.diff import ANY_TYPE, repair
 
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("comparing"):
         found = registry.diff(old, new)
     action, _ = repair(found, ANY_TYPE)
     ctx.show(documents.diff(found, action), lambda: listing.diff(found, action))
@@ -521,7 +573,7 @@ def diff(ctx: Context, old: str, new: str) -> None:
 @main.command()
 @click.argument("ref", type=REF)
 @click.argument("dest", type=click.Path())
-@click.option("--format", "format_", metavar="F", help="By default from the suffix of DEST.")
+@click.option("--format", "format_", metavar="F", type=FORMAT, help="By default from the suffix of DEST.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST if it is there.")
 @common
 def export(ctx: Context, ref: str, dest: str, format_: str | None, overwrite: bool) -> None:
@@ -531,8 +583,8 @@ def export(ctx: Context, ref: str, dest: str, format_: str | None, overwrite: bo
     """
     from .evals.report import documents, listing
 
-    with ctx.open() as registry:
-        done = registry.export(ref, dest, format=format_, overwrite=overwrite)
+    with ctx.open() as registry, ctx.progress("exporting") as progress:
+        done = registry.export(ref, dest, format=format_, overwrite=overwrite, progress=progress)
     ctx.show(documents.exported(done), lambda: listing.exported(done))
 
 
@@ -542,8 +594,8 @@ def alias() -> None:
 
 
 @alias.command("set")
-@click.argument("name")
-@click.argument("alias")
+@click.argument("name", type=NAME)
+@click.argument("alias", type=ALIAS)
 @click.argument("ref", type=REF)
 @click.option("--if-was", metavar="REF", type=REF, help="Only if it names this version now.")
 @click.option(
@@ -569,15 +621,15 @@ def alias_set(
     for moved, target in (_pairs("--also", also) or {}).items():
         other, at, own = moved.rpartition("@")
         wishes.append(Wish(name=other if at else name, alias=own, ref=target))
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("judging what depends on it"):
         moves = registry.alias_all(wishes)
     document = documents.alias_move(moves[0]) | {"also": [documents.alias_move(move) for move in moves[1:]]}
     ctx.show(document, lambda: Group(*map(listing.alias_move, moves)))
 
 
 @alias.command("protect")
-@click.argument("name")
-@click.argument("alias")
+@click.argument("name", type=NAME)
+@click.argument("alias", type=ALIAS)
 @click.option("--off", is_flag=True, help="Let it move freely again.")
 @common
 def alias_protect(ctx: Context, name: str, alias: str, off: bool) -> None:
@@ -592,7 +644,7 @@ def alias_protect(ctx: Context, name: str, alias: str, off: bool) -> None:
 
 
 @alias.command("list")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @common
 def alias_list(ctx: Context, name: str) -> None:
     """List the aliases of NAME.
@@ -608,8 +660,8 @@ def alias_list(ctx: Context, name: str) -> None:
 
 
 @alias.command("history")
-@click.argument("name")
-@click.argument("alias", required=False)
+@click.argument("name", type=NAME)
+@click.argument("alias", type=ALIAS, required=False)
 @common
 def alias_history(ctx: Context, name: str, alias: str | None) -> None:
     """Show every move of ALIAS (or of all aliases) of NAME: when, from, to, why, by whom.
@@ -624,8 +676,8 @@ def alias_history(ctx: Context, name: str, alias: str | None) -> None:
 
 
 @alias.command("rm")
-@click.argument("name")
-@click.argument("alias")
+@click.argument("name", type=NAME)
+@click.argument("alias", type=ALIAS)
 @common
 def alias_rm(ctx: Context, name: str, alias: str) -> None:
     """Remove ALIAS of NAME; refused while an index tracks it.
@@ -641,7 +693,7 @@ def alias_rm(ctx: Context, name: str, alias: str) -> None:
 
 @main.command()
 @click.argument("ref", type=REF)
-@click.argument("alias")
+@click.argument("alias", type=ALIAS)
 @common
 def promote(ctx: Context, ref: str, alias: str) -> None:
     """Move ALIAS to REF if REF passed its gate against what ALIAS names now.
@@ -650,7 +702,7 @@ def promote(ctx: Context, ref: str, alias: str) -> None:
     """
     from .evals.report import documents, listing
 
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("judging what depends on it"):
         move = registry.promote(ref, alias)
     ctx.show(documents.alias_move(move), lambda: listing.alias_move(move))
 
@@ -710,7 +762,7 @@ def index() -> None:
 
 
 @index.command("build")
-@click.argument("name", metavar="INDEX")
+@click.argument("name", metavar="INDEX", type=INDEX)
 @click.argument("ref", type=REF)
 @click.option(
     "--factory",
@@ -719,7 +771,14 @@ def index() -> None:
     help="A FAISS factory string: Flat, HNSW32, IVF1024,Flat, BFlat …",
 )
 @click.option("--search", metavar="P=V", default="", help="FAISS search parameters: nprobe=16, efSearch=64 …")
-@click.option("--track", metavar="ALIAS", default="latest", show_default=True, help="Whose moves it follows.")
+@click.option(
+    "--track",
+    metavar="ALIAS",
+    type=TRACKED,
+    default="latest",
+    show_default=True,
+    help="Whose moves it follows.",
+)
 @common
 def index_build(ctx: Context, name: str, ref: str, factory: str, search: str, track: str) -> None:
     """Build INDEX from REF; from then on it is judged whenever what it tracks moves.
@@ -748,7 +807,7 @@ def index_list(ctx: Context) -> None:
 
 
 @index.command("status")
-@click.argument("name", metavar="INDEX", required=False)
+@click.argument("name", metavar="INDEX", type=INDEX, required=False)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if something is stale.")
 @common
 def index_status(ctx: Context, name: str | None, exit_code: bool) -> int:
@@ -765,7 +824,7 @@ def index_status(ctx: Context, name: str | None, exit_code: bool) -> int:
 
 
 @index.command("rebuild")
-@click.argument("name", metavar="INDEX", required=False)
+@click.argument("name", metavar="INDEX", type=INDEX, required=False)
 @click.option("--stale", is_flag=True, help="Every index that is stale.")
 @click.option("--full", is_flag=True, help="Build anew, whatever the cheapest repair is.")
 @common
@@ -788,7 +847,7 @@ def index_rebuild(ctx: Context, name: str | None, stale: bool, full: bool) -> No
 
 
 @index.command("search")
-@click.argument("name", metavar="INDEX")
+@click.argument("name", metavar="INDEX", type=INDEX)
 @click.argument("item", metavar="[ID]", required=False)
 @click.option("--queries", metavar="FILE", type=click.Path(), help="Vectors to ask for, instead of a row.")
 @click.option("-k", metavar="K", type=int, default=10, show_default=True, help="How many.")
@@ -817,7 +876,7 @@ def index_search(ctx: Context, name: str, item: str | None, queries: str | None,
 
 
 @index.command("rm")
-@click.argument("name", metavar="INDEX")
+@click.argument("name", metavar="INDEX", type=INDEX)
 @common
 def index_rm(ctx: Context, name: str) -> None:
     """Forget INDEX and its builds.
@@ -834,20 +893,32 @@ def index_rm(ctx: Context, name: str) -> None:
 @click.option(
     "--transform",
     metavar="T",
+    type=Known("transform"),
     help="center, normalize, whiten, all-but-the-top, pca, truncate, quantize or adapter.",
 )
-@click.option("--as", "name", metavar="NAME", help="Name of the derived embedding [default: NAME/TRANSFORM].")
+@click.option(
+    "--as", "name", metavar="NAME", type=NAME, help="Name of the derived embedding [default: NAME/TRANSFORM]."
+)
 @click.option(
     "--to", metavar="REF", type=REF, help="For an adapter: the version in whose space rows shall live."
 )
 @click.option(
     "-p", "params", metavar="PARAM=V", multiple=True, help="A parameter of the transform, repeatable."
 )
-@click.option("--track", metavar="ALIAS", default="latest", show_default=True, help="Whose moves it follows.")
+@click.option(
+    "--track",
+    metavar="ALIAS",
+    type=TRACKED,
+    default="latest",
+    show_default=True,
+    help="Whose moves it follows.",
+)
 @click.option(
     "-m", "--message", metavar="TEXT", default="", help="What a person should know of this version."
 )
-@click.option("--alias", metavar="A", help="Move this alias of the derived embedding to the new version.")
+@click.option(
+    "--alias", metavar="A", type=ALIAS, help="Move this alias of the derived embedding to the new version."
+)
 @click.option("--stale", is_flag=True, help="Derive again what is stale: REF alone, or everything.")
 @click.option("--refit", is_flag=True, help="With --stale: fit anew, even where the fit could be kept.")
 @click.option("--forget", is_flag=True, help="Let the derived embedding REF stand alone: nothing flags it.")
@@ -905,10 +976,10 @@ def derive(
 @click.option(
     "-o", "--output", "dest", metavar="DEST", type=click.Path(), required=True, help="The file to write."
 )
-@click.option("--format", "format_", metavar="F", help="Of FILE; by default told from it.")
+@click.option("--format", "format_", metavar="F", type=FORMAT, help="Of FILE; by default told from it.")
 @click.option("--ids", metavar="IDS", type=click.Path(), help="Ids of a bare array.")
 @click.option("--tensor", metavar="T", help="Array of an .npz, or tensor of a checkpoint.")
-@click.option("--to-format", metavar="F", help="Of DEST; by default from its suffix.")
+@click.option("--to-format", metavar="F", type=FORMAT, help="Of DEST; by default from its suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST if it is there.")
 @common
 def apply(
@@ -932,7 +1003,7 @@ def apply(
     from .evals.report import documents, listing
     from .registry.formats import Options
 
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("transforming") as progress:
         done = deriving.apply(
             registry,
             ref,
@@ -942,6 +1013,7 @@ def apply(
             options=Options(ids=Path(ids) if ids else None, tensor=tensor),
             dest_format=to_format,
             overwrite=overwrite,
+            progress=progress,
         )
     ctx.show(documents.applied(done), lambda: listing.applied(done))
 
@@ -1010,7 +1082,7 @@ def dependent_list(ctx: Context, exit_code: bool) -> int:
 
 
 @dependent.command("done")
-@click.argument("name")
+@click.argument("name", type=Known("dependent"))
 @click.option(
     "--built-from", metavar="REF", type=REF, help="What it holds now [default: the tracked version]."
 )
@@ -1028,7 +1100,7 @@ def dependent_done(ctx: Context, name: str, built_from: str | None) -> None:
 
 
 @dependent.command("rm")
-@click.argument("name")
+@click.argument("name", type=Known("dependent"))
 @common
 def dependent_rm(ctx: Context, name: str) -> None:
     """Forget the dependent NAME.
@@ -1046,9 +1118,15 @@ def dataset() -> None:
 
 
 @dataset.command("add")
-@click.argument("name")
+@click.argument("name", type=DATASET)
 @click.argument("file", type=click.Path())
-@click.option("--kind", metavar="K", required=True, help="analogies, pairs, labels, qrels or positives.")
+@click.option(
+    "--kind",
+    metavar="K",
+    type=Known("dataset kind"),
+    required=True,
+    help="analogies, pairs, labels, qrels or positives.",
+)
 @click.option("--encoding", metavar="E", default="utf-8", show_default=True, help="Of the file.")
 @click.option(
     "--vectors",
@@ -1066,7 +1144,7 @@ def dataset_add(ctx: Context, name: str, file: str, kind: str, **given: Any) -> 
     """
     from .evals.report import documents, listing
 
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("reading"):
         added = registry.add_dataset(name, file, kind, **given)
     ctx.show(documents.added_dataset(added), lambda: listing.added_dataset(added))
 
@@ -1086,7 +1164,7 @@ def dataset_list(ctx: Context) -> None:
 
 
 @dataset.command("show")
-@click.argument("name")
+@click.argument("name", type=DATASET)
 @click.option("-n", "--rows", "count", metavar="N", type=click.IntRange(0, MOST), default=10,
               show_default=True, help="How many of the first rows to show.")  # fmt: skip
 @common
@@ -1106,7 +1184,7 @@ def dataset_show(ctx: Context, name: str, count: int) -> None:
 
 
 @dataset.command("rm")
-@click.argument("name")
+@click.argument("name", type=DATASET)
 @common
 def dataset_rm(ctx: Context, name: str) -> None:
     """Forget the dataset NAME; runs on it stay, and the rows as long as there are such runs.
@@ -1134,7 +1212,14 @@ def _params(ctx: Context, given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return merged
 
 
-PARAM = click.option("-p", "params", metavar="SUITE.PARAM=V", multiple=True, help="A parameter, repeatable.")
+PARAM = click.option(
+    "-p",
+    "params",
+    metavar="SUITE.PARAM=V",
+    type=Known("parameter"),
+    multiple=True,
+    help="A parameter, repeatable.",
+)
 SEED = click.option(
     "--seed",
     metavar="N",
@@ -1178,12 +1263,15 @@ def _failures(runs: Sequence[RunRecord]) -> int:
 
 @main.command("eval")
 @click.argument("ref", type=REF)
-@click.option("--suite", "suites", metavar="S", multiple=True, help="A suite, repeatable; by default all.")
+@click.option(
+    "--suite", "suites", metavar="S", type=SUITE, multiple=True, help="A suite, repeatable; by default all."
+)
 @click.option("--baseline", metavar="REF", type=REF, help="The version to compare with.")
 @click.option(
     "--dataset",
     "datasets",
     metavar="D",
+    type=DATASET,
     multiple=True,
     help="A dataset, repeatable [default: all, else a built-in one that fits].",
 )
@@ -1230,7 +1318,12 @@ def eval_(
             force=force,
             progress=progress,
         )
-    ctx.show(documents.runs(runs), lambda: console.runs(runs, suites=discover()))
+        against = registry.resolve(baseline).ref if baseline else None
+        before = registry.runs(against) if against else ()
+    ctx.show(
+        documents.runs(runs),
+        lambda: console.runs(runs, suites=discover(), baseline=before, against=against),
+    )
     return _failures(runs)
 
 
@@ -1301,7 +1394,12 @@ def _drift_floor(ctx: Context, old: str, new: str, like: tuple[str, ...], chosen
     return _failures([report.run, *report.alike])
 
 
-CSV = click.option("--csv", metavar="FILE", type=click.Path(), help="Write CSV; - is stdout.")
+CSV = click.option(
+    "--csv",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write CSV; - is stdout. A text that a spreadsheet would take for a formula gets an apostrophe.",
+)
 LABELS = click.option("--labels", metavar="K=V", multiple=True, help="Only what bears it, repeatable.")
 ALL_LABELS = click.option("--all-labels", is_flag=True, help="Slices and variants too.")
 
@@ -1327,9 +1425,16 @@ def _tabular(
 
 @main.command()
 @click.argument("refs", metavar="A B [C]...", type=REF, nargs=-1)
-@click.option("--suite", "suites", metavar="S", multiple=True, help="A suite, repeatable; by default all.")
 @click.option(
-    "--dataset", "datasets", metavar="D", multiple=True, help="A dataset, repeatable; by default all."
+    "--suite", "suites", metavar="S", type=SUITE, multiple=True, help="A suite, repeatable; by default all."
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    metavar="D",
+    type=DATASET,
+    multiple=True,
+    help="A dataset, repeatable; by default all.",
 )
 @click.option("--only-changed", is_flag=True, help="Only rows in which a version differs from A.")
 @ALL_LABELS
@@ -1342,6 +1447,7 @@ def _tabular(
     show_default=True,
     help="At which a difference is significant.",
 )
+@CSV
 @PARAM
 @SEED
 @DEVICE
@@ -1349,6 +1455,7 @@ def _tabular(
 def compare(
     ctx: Context,
     refs: tuple[str, ...],
+    csv: str | None,
     suites: tuple[str, ...],
     datasets: tuple[str, ...],
     only_changed: bool,
@@ -1363,7 +1470,7 @@ def compare(
     What was not measured yet is measured. Where a metric follows from its items (questions, rows), they are
     tested in pairs, two-sided, with Holm's correction over all tests of the comparison.
 
-    Example: embreg compare words@production words@4 words@5 --suite analogies
+    Example: embreg compare words@production words@4 words@5 --suite analogies; embreg compare a@1 a@2 --csv -
     """
     from .evals.comparing import compare
     from .evals.report import comparison
@@ -1382,15 +1489,15 @@ def compare(
             progress=progress,
         )
     shown = found.changed() if only_changed else found
-    ctx.show(shown.to_dict(), lambda: comparison.comparison(shown))
+    _tabular(ctx, csv, shown.to_arrow, shown.to_dict(), lambda: comparison.comparison(shown))
     return _failures([run for runs in found.runs.values() for run in runs])
 
 
 @main.command()
 @click.argument("run", type=REF)
 @click.argument("other", metavar="[OTHER]", type=REF, required=False)
-@click.option("--suite", metavar="S", help="Which run of a version is meant.")
-@click.option("--dataset", metavar="D", help="Which run of a version is meant.")
+@click.option("--suite", metavar="S", type=SUITE, help="Which run of a version is meant.")
+@click.option("--dataset", metavar="D", type=DATASET, help="Which run of a version is meant.")
 @click.option("--worst", metavar="N", type=click.IntRange(1, MOST), help="The N worst [default: 20].")
 @click.option("--best", metavar="N", type=click.IntRange(1, MOST), help="The N best.")
 @click.option("--flipped", is_flag=True, help="Of two versions: what broke and what was mended.")
@@ -1421,8 +1528,8 @@ def items(
 
 
 @main.command()
-@click.argument("name")
-@click.option("--metric", metavar="M", help="METRIC or SUITE.METRIC; by default all.")
+@click.argument("name", type=REF)
+@click.option("--metric", metavar="M", type=Known("metric"), help="METRIC or SUITE.METRIC; by default all.")
 @LABELS
 @ALL_LABELS
 @CSV
@@ -1452,49 +1559,130 @@ def metrics(
     )
 
 
-@main.command()
-@click.argument("ref", type=REF)
+class RefOrInit(RefType):
+    """A reference, or the word that begins the other command."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Return the references that begin with what is typed, and ``init`` where that does."""
+        from click.shell_completion import CompletionItem
+
+        own = [CompletionItem("init", help="Write checks.")] if "init".startswith(incomplete) else []
+        return own + super().shell_complete(ctx, param, incomplete)
+
+
+class Gate(click.Command):
+    """A command whose first word may be ``init``, which is another; the embedding of that name is init@1."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return the context of the command that is meant."""
+        if args[:1] == ["init"]:
+            return gate_init.make_context(f"{info_name} init", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@main.command(cls=Gate)
+@click.argument("ref", type=RefOrInit(), required=False)
 @click.option(
     "--baseline", metavar="REF", type=REF, help="The version to compare with [default: NAME@production]."
 )
 @click.option("--no-baseline", is_flag=True, help="Compare with nothing.")
+@click.option("--explain", is_flag=True, help="Only say what each check would do; nothing is measured.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of embreg.toml, for editors.")
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Write JUnit XML.")
 @click.option("--markdown", metavar="FILE", type=click.Path(), help="Write Markdown.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a self-contained page.")
 @SEED
 @DEVICE
 @common
-def gate(ctx: Context, ref: str, seed: int, **given: Any) -> int:
+def gate(ctx: Context, ref: str | None, seed: int, explain: bool, schema: bool, **given: Any) -> int:
     """Hold REF against the checks of embreg.toml; exit with 1 if one fails.
 
-    Example: embreg gate words@2 --baseline words@production --junit gate.xml
+    The checks are written by hand, or by 'embreg gate init NAME' from what was measured ('embreg gate init
+    --help').
+
+    Example: embreg gate words@2 --baseline words@production --junit gate.xml; embreg gate words@2 --explain
     """
+    if schema:
+        return _schema(ctx)
+    if ref is None:
+        raise click.MissingParameter(ctx=click.get_current_context(), param_type="argument", param_hint="REF")
     from .evals.gating import gate
     from .evals.report import console, documents
+    from .evals.runner import discover
 
+    asked = {key: given[key] for key in ("baseline", "no_baseline")} | {"config": ctx.config(), "seed": seed}
+    if explain:
+        return _explain(ctx, ref, asked)
     with ctx.open() as registry, ctx.progress("gating") as progress:
-        result = gate(
-            registry,
-            ref,
-            baseline=given["baseline"],
-            no_baseline=given["no_baseline"],
-            config=ctx.config(),
-            seed=seed,
-            progress=progress,
-        )
-    _write_pages(result, given["junit"], given["markdown"], given["html"])
+        result = gate(registry, ref, **asked, progress=progress)
+    _write_pages(ctx, result, given["junit"], given["markdown"], given["html"])
     verdict = result.verdict
-    ctx.show(documents.gate(verdict, result.indexes), lambda: console.verdict(verdict))
+    for doubt in result.doubts:
+        click.echo(f"embreg: warning: {doubt}", err=True)
+    ctx.show(documents.gate(verdict, result.indexes), lambda: console.verdict(verdict, suites=discover()))
     return 0 if verdict.passed else 1
 
 
-def _write_pages(result: GateResult, junit: str | None, markdown: str | None, html: str | None) -> None:
+def _schema(ctx: Context) -> int:
+    """Print the schema of embreg.toml, with the suites of installed packages."""
+    from .evals import schema
+    from .evals.discovery import discover
+
+    suites = discover()
+    ctx.show(schema.config_schema(suites), lambda: Verbatim(schema.text(suites).removesuffix("\n")))
+    return 0
+
+
+def _explain(ctx: Context, ref: str, asked: dict[str, Any]) -> int:
+    """Show what each check would do."""
+    from .evals.explaining import explain
+    from .evals.report import explanation
+
+    with ctx.open() as registry:
+        found = explain(registry, ref, **asked)
+    ctx.show(explanation.document(found), lambda: explanation.view(found))
+    return 0
+
+
+@click.command("init")
+@click.argument("name", type=REF)
+@click.option("--stdout", is_flag=True, help="Print the file instead of writing it.")
+@click.option("--force", is_flag=True, help="Replace the [[gates]] of a file that has some.")
+@SEED
+@DEVICE
+@common
+def gate_init(ctx: Context, name: str, stdout: bool, force: bool, seed: int) -> None:
+    """Write checks into embreg.toml, from what was measured of NAME (of NAME@production, where that is).
+
+    Each bound says where its number comes from: how far a metric moves where nothing changed, and how far it
+    moved between versions that went into production. What was never measured is left out, with the command
+    that measures it. Of an embreg.toml that has no [[gates]] nothing is changed but what is added at its end.
+
+    Example: embreg gate init words; embreg gate init words@3 --stdout
+    """
+    from .evals.placing import place, put
+    from .evals.proposing import propose
+    from .evals.report import proposal
+
+    where = place(ctx.config_option, force=force, written=not stdout)
+    ctx.config_option = str(where.path) if where.config is not None else None
+    with ctx.open() as registry, ctx.progress("looking") as progress:
+        found = propose(registry, name, config=where.config, seed=seed, progress=progress)
+    if stdout:
+        ctx.show(proposal.document(found, None), lambda: Verbatim(proposal.text(found).removesuffix("\n")))
+        return
+    put(where, proposal.text(found))
+    ctx.show(proposal.document(found, where.path), lambda: proposal.view(found, where.path))
+
+
+def _write_pages(
+    ctx: Context, result: GateResult, junit: str | None, markdown: str | None, html: str | None
+) -> None:
     """Write the pages that were asked for, and the summary of a CI job where one is kept."""
-    from .evals.report import html as html_page
     from .evals.report import junit as junit_page
     from .evals.report import markdown as markdown_page
-    from .evals.runner import discover
-    from .registry.types import utc_now
 
     verdict = result.verdict
     if junit:
@@ -1504,17 +1692,79 @@ def _write_pages(result: GateResult, junit: str | None, markdown: str | None, ht
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         _write(summary, markdown_page.markdown(verdict), mode="a")
     if html:
-        page = html_page.gate_page(
-            verdict,
-            suites=discover(),
-            runs=result.runs,
-            baseline_runs=result.baseline_runs,
-            diff=result.diff,
-            indexes=result.indexes,
-            generated=utc_now(),
-            title=f"embreg gate: {verdict.ref}",
-        )
-        _write(html, page)
+        from .evals.reporting import report
+
+        with ctx.open() as registry, ctx.progress("reporting") as progress:
+            found = report(
+                registry,
+                verdict.ref,
+                baseline=verdict.baseline,
+                no_baseline=verdict.baseline is None,
+                config=ctx.config(),
+                verdict=verdict,
+                runs=result.runs,
+                doubts=result.doubts,
+                progress=progress,
+            )
+        _write_report(found, html, None)
+
+
+@main.command()
+@click.argument("ref", type=REF)
+@click.option(
+    "--baseline",
+    metavar="REF",
+    type=REF,
+    help="The version to compare with [default: NAME@production, else what REF was last compared with, "
+    "else the version before].",
+)
+@click.option("--no-baseline", is_flag=True, help="Compare with nothing.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), required=True, help="The page; - is stdout."
+)
+@click.option("--assets", metavar="DIR", type=click.Path(), help="Write each picture as SVG and PNG, too.")
+@click.option(
+    "--map",
+    "how",
+    metavar="HOW",
+    default="pca",
+    show_default=True,
+    help="How rows become points: pca, tsne or umap.",
+)
+@common
+def report(ctx: Context, ref: str, output: str, assets: str | None, **given: Any) -> None:
+    """Write one self-contained HTML page about REF: may it ship, what changed, every metric, pictures.
+
+    Nothing is measured: the page shows what is recorded, and says which command brings what is not.
+
+    Example: embreg report words@4 --baseline words@3 -o report.html --assets pictures
+    """
+    from .evals.reporting import report
+
+    if output == "-" and ctx.json:
+        raise UsageError("--json and -o - both write to stdout", hint="name a file: -o FILE")
+    with ctx.open() as registry, ctx.progress("reporting") as progress:
+        found = report(registry, ref, config=ctx.config(), progress=progress, **given)
+    text, document = _write_report(found, output, assets)
+    if output == "-":
+        ctx.show({}, lambda: Verbatim(text))
+    else:
+        ctx.show(document, lambda: f"wrote {document['path']}, {document['bytes'] / 1e6:.1f} MB")
+
+
+def _write_report(report: Report, output: str, assets: str | None) -> tuple[str, dict[str, Any]]:
+    """Write the page and its pictures, but not to stdout; return the page, and what was written."""
+    from pathlib import Path
+
+    from .evals.report import files
+    from .evals.runner import discover
+    from .evals.saving import save
+
+    done = files.rendered(report, discover())
+    pictures = files.write_assets(done.charts, Path(assets)) if assets else []
+    if output != "-":
+        save(Path(output), done.text.encode())
+    return done.text, done.document(output, pictures)
 
 
 def _write(path: str, text: str, mode: str = "w") -> None:
@@ -1552,7 +1802,7 @@ def suites(ctx: Context, origin: str | None, markdown: bool) -> None:
 
 
 @suites.command("show")
-@click.argument("name", metavar="SUITE[.METRIC]")
+@click.argument("name", metavar="SUITE[.METRIC]", type=Known("topic"))
 @common
 def suites_show(ctx: Context, name: str) -> None:
     """Show all that a suite says of itself: sources, needs, parameters, and its metrics with their formulas.
@@ -1587,7 +1837,7 @@ def delete(ctx: Context, ref: str) -> None:
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.option("--keep", metavar="N", type=int, required=True, help="How many of the newest stay.")
 @click.option(
     "--keep-aliased",
@@ -1603,7 +1853,7 @@ def prune(ctx: Context, name: str, keep: int, keep_aliased: bool, dry_run: bool)
     """
     from .evals.report import documents, listing
 
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("pruning"):
         done = registry.prune(name, keep=keep, keep_aliased=keep_aliased, dry_run=dry_run)
     ctx.show(documents.pruned(done), lambda: listing.pruned(done))
 
@@ -1635,7 +1885,7 @@ def gc(ctx: Context, dry_run: bool, grace: float | None) -> None:
     """
     from .evals.report import documents, listing
 
-    with ctx.open() as registry:
+    with ctx.open() as registry, ctx.progress("sweeping"):
         done = registry.gc(dry_run=dry_run, grace_s=grace)
     ctx.show(documents.swept(done), lambda: listing.swept(done))
 
@@ -1654,6 +1904,82 @@ def verify(ctx: Context, ref: str | None) -> int:
         found = registry.verify(ref, progress=progress)
     ctx.show(documents.verified(found), lambda: listing.verified(found))
     return 0 if found.clean else 1
+
+
+@main.command()
+@click.argument("path", metavar="DIR", type=click.Path())
+@click.option("--title", metavar="T", help="Of the site [default: by the registry's folder].")
+@click.option("--force", is_flag=True, help="Write into a DIR that holds other files; these stay.")
+@common
+def site(ctx: Context, path: str, title: str | None, force: bool) -> None:
+    """Write the registry as static pages into DIR: for any file server, or to open from the disk.
+
+    Only what changed since the last time is written.
+
+    Example: embreg site public; embreg site public --title "Search embeddings"
+    """
+    from dataclasses import asdict
+
+    from .evals.site.site import Site
+    from .evals.site.writing import processes, write_site
+
+    config = ctx.config()
+    with ctx.open() as registry, ctx.progress("writing") as progress:
+        pages = Site(registry, title=title, checks=config.gates if config else ())
+        done = write_site(pages, path, force=force, processes=processes(), progress=progress)
+    ctx.show(asdict(done), lambda: done.told())
+
+
+@main.command()
+@click.option(
+    "--host",
+    metavar="H",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; on any other address than this machine's own, for a token only.",
+)
+@click.option(
+    "--port",
+    metavar="P",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option("--token", metavar="T", help="What readers must know [default: a new one where it is needed].")
+@click.option("--open", "opens", is_flag=True, help="Show it in the browser.")
+@DEVICE
+@common
+def ui(ctx: Context, host: str, port: int, token: str | None, opens: bool) -> None:
+    """Serve the registry's pages live and read-only, with neighbours and analogies, until Ctrl-C.
+
+    Example: embreg ui --open; embreg ui --port 0
+    """
+    from .evals.ui.serving import Address, serve, show
+
+    def listening(at: Address) -> None:
+        ctx.show(at.to_dict(), lambda: Verbatim(f"{at.url}\nCtrl-C ends it"))
+        if opens:
+            show(at.url)
+
+    serve(ctx.root(), host=host, port=port, token=token, config=ctx.config(), listening=listening)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@common
+def completion(ctx: Context, shell: str) -> None:
+    """Print the script that lets SHELL complete commands, references, names and metrics.
+
+    For good: eval "$(embreg completion bash)" in ~/.bashrc, the same with zsh in ~/.zshrc; for fish:
+    embreg completion fish > ~/.config/fish/completions/embreg.fish
+
+    Example: embreg completion bash
+    """
+    from .evals.completion import script
+
+    text = script(main, shell)
+    ctx.show({"shell": shell, "script": text}, lambda: Verbatim(text))
 
 
 @main.group()

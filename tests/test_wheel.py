@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = (".", "registry", "registry/formats", "evals", "evals/suites", "evals/report", "evals/sweeps",
-            "migrations", "migrations/versions")  # fmt: skip
+PACKAGES = (".", "registry", "registry/formats", "evals", "evals/suites", "evals/report",
+            "evals/report/charts", "evals/site", "evals/sweeps", "evals/ui", "migrations",
+            "migrations/versions")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,9 @@ def test_the_wheel_holds_the_modules_the_templates_and_nothing_else(wheel: Path)
         ROOT / "py.typed",
         ROOT / "migrations/script.py.mako",
         ROOT / "evals/sweeps/_int8.pyi",
-        *(ROOT / "evals/report/templates").iterdir(),
+        ROOT / "evals/embreg.schema.json",
+        ROOT / "evals/embreg.schema.json",
+        *(p for p in (ROOT / "evals/report/templates").rglob("*") if p.is_file()),
         *(ROOT / "registry/english").iterdir(),
     ]
     expected = {f"embreg/{p.relative_to(ROOT).as_posix()}" for p in (*modules, *others)}
