@@ -98,7 +98,7 @@ def test_the_way_of_a_version(registry: Registry, tmp_path: Path) -> None:
     measured(registry, "words@2")
     assert steps(tmp_path)[0] == "embreg gate words@2"
     judged(registry, "words@2", "words@1", passed=False)
-    assert steps(tmp_path)[0] == "embreg compare words@1 words@2"
+    assert steps(tmp_path)[0] == "embreg report words@2 --baseline words@1 -o report.html"
     shown = alone(tmp_path)
     assert "✗ @2 failed" in shown
     assert "✗ gate of words@2 against words@1: hubness.skewness: 3 is above 2" in shown
