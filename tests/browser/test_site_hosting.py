@@ -48,6 +48,7 @@ def test_any_file_server_will_do(page: Page, served: str) -> None:
     page.keyboard.press("Enter")
     page.locator("#found").get_by_role("link", name="words@3", exact=True).click()
     expect(page.locator("h1")).to_contain_text("words@3")
+    page.wait_for_load_state("networkidle")  # the server ends with the test
 
 
 def test_search_goes_on_by_keyboard(page: Page, site: Path) -> None:

@@ -129,6 +129,8 @@ def _text(found: Sequence[_Section]) -> str:
         return f"Between {parts[0].told} and {parts[-1].told}{cut}."
     down = sum(s.change < 0 for s in both)
     first, last = (f"{short(s.name)} {change(s.change, 'share')}" for s in (both[0], both[-1]))
+    if len(both) == 1:
+        return f"Accuracy changed in its one section: {first}{cut}."
     return (
         f"Accuracy fell in {down:,} of {len(both):,} sections: {first} at one end, {last} at the other{cut}."
     )
