@@ -133,6 +133,7 @@ def test_it_refuses_what_the_gate_refuses(registry: Registry, tmp_path: Path) ->
 
 def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "400")  # the folder has a long name
     done = CliRunner().invoke(main, ["gate", "docs@4", "--explain"])
     assert done.exit_code == 0
     assert done.stdout.startswith("docs@4 against docs@2, by ")
