@@ -316,19 +316,22 @@ def series(given: Sequence[RunRecord], metric: str | None) -> Document:
     """
     points: dict[tuple[Any, ...], Document] = {}
     for r in given:
+        measured = (r.suite_version, repr(sorted(r.params.items())), r.dataset_digest)
+        about = ({"dataset": r.dataset} if r.dataset else {}) | (
+            {"baseline": r.baseline} if r.baseline else {}
+        )
         for m in r.measures:
-            names = {m.metric, _AT_K.sub("@k", m.metric)}
-            if metric is not None and metric not in names | {f"{r.suite}.{name}" for name in names}:
-                continue
-            labels = dict(m.labels) | ({"dataset": r.dataset} if r.dataset else {})
-            labels |= {"baseline": r.baseline} if r.baseline else {}
+            if metric is not None:
+                names = {m.metric, _AT_K.sub("@k", m.metric)}
+                if metric not in names | {f"{r.suite}.{name}" for name in names}:
+                    continue
+            labels = dict(m.labels) | about
             point = {"ref": r.version, "suite": r.suite, "dataset": r.dataset,
                      "metric": f"{r.suite}.{m.metric}", "labels": labels,
                      "value": m.value, "n": m.n, "low": m.low, "high": m.high,
                      "run": r.id, "confidence": r.confidence,
                      "suite_version": r.suite_version, "params": dict(r.params),
                      "dataset_digest": r.dataset_digest}  # fmt: skip
-            measured = (r.suite_version, repr(sorted(r.params.items())), r.dataset_digest)
             points[(r.version, point["metric"], tuple(sorted(labels.items())), *measured)] = point
     return {"series": list(points.values())}
 

@@ -80,7 +80,9 @@ def _stepwise(points: Sequence[Point], before: Mapping[str, str]) -> list[Point]
     found = []
     for point in points:
         baseline = point["labels"].get("baseline")
-        if baseline is None or baseline == before.get(point["ref"]):
+        if baseline is None:
+            found.append(point)
+        elif baseline == before.get(point["ref"]):
             labels = {k: v for k, v in point["labels"].items() if k != "baseline"}
             found.append(point | {"labels": labels})
     return found
@@ -91,8 +93,9 @@ def _at_a_glance(points: Sequence[Point], suite: Suite | None) -> Iterator[Point
     by_run: dict[Any, list[Point]] = {}
     for point in points:
         by_run.setdefault(point["run"], []).append(point)
+    declared = {p["metric"]: _declared(p, suite) for p in points}
     for own in by_run.values():
-        named = [(_declared(p, suite), _own_labels(p)) for p in own]
+        named = [(declared[p["metric"]], _own_labels(p)) for p in own]
         yield from (own[at] for at in at_a_glance(named))
 
 
