@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 #: What pages are made by, apart from the package's version: these folders' files.
 _MAKERS = (Path(__file__).parent, Path(__file__).parent.parent / "report")
-#: Runs of so many versions, and so many tables of items, are kept at hand: a comparison needs those of two
-#: versions, and the next one those of one of them again.
-_RUNS, _TABLES = 8, 32
+#: So many lists of runs and tables of items are kept at hand: a comparison needs the runs of two
+#: versions and the next one those of one of them again, the metrics of an embedding a list for each suite.
+_RUNS, _TABLES = 24, 32
 
 
 class Known:
